@@ -1,0 +1,77 @@
+// The only caller of OpenSSL. Certificates and keys as the design uses them (licenses.md,
+// "Certificates"; trust.md): X.509, Ed25519 license keys, ECDSA P-256 server keys.
+#pragma once
+
+#include "common/core/error.h"
+#include "common/core/times.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+void crypto_random(void *out, size_t len); // aborts if the system has none
+void crypto_sha256(const void *data, size_t len, uint8_t out[static 32]);
+bool crypto_equal(const void *a, const void *b, size_t len); // constant time
+void crypto_wipe(void *data, size_t len);
+
+#define ED25519_PUBLIC_BYTES 32
+#define ED25519_SIGNATURE_BYTES 64
+bool crypto_ed25519_verify(const uint8_t public_key[static 32], const uint8_t signature[static 64],
+                           const void *data, size_t len);
+void crypto_key_id(const uint8_t public_key[static 32], char out[static 17]); // 16 hex + NUL
+
+struct crypto_key; // a private key
+int crypto_key_new_ed25519(struct crypto_key **out);
+int crypto_key_new_p256(struct crypto_key **out);
+int crypto_key_load(struct crypto_key **out, const char *path, struct error *err); // PEM, PKCS#8
+// Mode 0600, O_EXCL: an existing file is never overwritten (-EEXIST).
+int crypto_key_save(const struct crypto_key *key, const char *path, struct error *err);
+void crypto_key_free(struct crypto_key **key); // wipes
+int crypto_key_public_raw(const struct crypto_key *key, uint8_t out[static 32]); // Ed25519
+// Ed25519, or ECDSA P-256 with SHA-256 (DER). *sig_len: room in, length out.
+int crypto_sign(const struct crypto_key *key, const void *data, size_t len, uint8_t *sig,
+                size_t *sig_len);
+
+struct crypto_cert;
+int crypto_cert_load_pem(struct crypto_cert **out, const char *pem, size_t len, struct error *err);
+int crypto_cert_load_file(struct crypto_cert **out, const char *path, struct error *err);
+int crypto_cert_load_der(struct crypto_cert **out, const uint8_t *der, size_t len,
+                         struct error *err);
+void crypto_cert_free(struct crypto_cert **cert);
+int crypto_cert_common_name(const struct crypto_cert *cert, char *out, size_t cap);
+struct wall_time crypto_cert_not_before(const struct crypto_cert *cert);
+struct wall_time crypto_cert_not_after(const struct crypto_cert *cert);
+bool crypto_cert_matches_key(const struct crypto_cert *cert, const struct crypto_key *key);
+int crypto_cert_public_ed25519(const struct crypto_cert *cert, uint8_t out[static 32]);
+char *crypto_cert_pem(const struct crypto_cert *cert); // malloc'd
+
+enum crypto_usage { USAGE_SERVER_LICENSE, USAGE_BACKEND_TLS, USAGE_LICENSE_KEY };
+#define OID_SERVER_LICENSE_EXTENSION "2.25.244255721912295177021812022050223189361.1"
+#define OID_LICENSE_KEY_USAGE "2.25.244255721912295177021812022050223189361.2"
+
+struct crypto_ca; // a bundle of trusted CA certificates
+int crypto_ca_load_file(struct crypto_ca **out, const char *path, struct error *err);
+int crypto_ca_load_pem(struct crypto_ca **out, const char *pem, size_t len, struct error *err);
+void crypto_ca_free(struct crypto_ca **ca);
+// Chain, key usage and extended key usage; validity at `now`. Distinguishes: 0 good, 1 expired,
+// 2 not yet valid, negative: not trusted.
+int crypto_cert_verify(const struct crypto_cert *cert, const struct crypto_ca *ca,
+                       enum crypto_usage usage, struct wall_time now, struct error *err);
+
+// The server license's extension: UTF-8 JSON of an OCTET STRING; malloc'd. -ENOENT without it.
+int crypto_cert_extension(const struct crypto_cert *cert, const char *oid, char **json,
+                          size_t *len);
+
+// Issuing (berth-vendor).
+struct crypto_issue {
+    const char *common_name;
+    struct wall_time not_before, not_after;
+    bool ca;
+    enum crypto_usage usage;     // when not ca
+    const char *const *names;    // SANs (DNS names or IP addresses), NULL-terminated, or NULL
+    const char *extension_json;  // for USAGE_SERVER_LICENSE, or NULL
+};
+// Self-signed if issuer is NULL. `subject` supplies the public key.
+int crypto_cert_issue(struct crypto_cert **out, const struct crypto_issue *what,
+                      const struct crypto_key *subject, const struct crypto_cert *issuer,
+                      const struct crypto_key *issuer_key, struct error *err);

@@ -1,0 +1,33 @@
+// What the four processes have in common around their service: arguments, configuration, logs,
+// loop, signals, readiness (sd_notify protocol), exit codes (0 stopped, 1 fault, 78 refused
+// configuration or persistence).
+#pragma once
+
+#include "common/config.h"
+#include "common/loop.h"
+
+#define DAEMON_EXIT_FAULT 1
+#define DAEMON_EXIT_CONFIG 78
+
+struct daemon_def {
+    const char *name;    // "berth-pool"
+    const char *summary; // one line for -h
+    // 0; or the exit code (1 or 78) with err->text for people.
+    int (*start)(struct loop *loop, const struct config *config, void **service, struct error *err);
+    // Re-reads what can be reloaded; old stays valid until it returns. 0 or -errno: nothing changed.
+    int (*reload)(void *service, const struct config *config, struct error *err);
+    // SIGTERM/SIGINT: begin to stop; call daemon_stopped() when done (at the latest after 5 s it is
+    // over anyway). NULL: stop at once.
+    void (*stop)(void *service);
+    void (*free)(void *service);
+    // The `health` argument. Returns the exit code.
+    int (*health)(const struct config *config, bool alive);
+    // Asked once a second until true: then READY=1 is sent.
+    bool (*ready)(void *service);
+};
+
+int daemon_main(int argc, char **argv, const struct daemon_def *def);
+void daemon_stopped(struct loop *loop);
+// From inside a running service: end the process with this code; the reason is logged, and told to
+// the supervisor (STATUS=).
+void daemon_fail(struct loop *loop, int exit_code, const char *reason);

@@ -1,0 +1,14 @@
+// JSON from outside: strict check, then cJSON, all in an arena. The strict check
+// (common/core/json_check.h) refuses what cJSON lets through: invalid UTF-8, NUL, duplicate keys,
+// lone surrogates, depth, trailing text. The only file that calls cJSON_Parse.
+#pragma once
+
+#include "common/core/arena.h"
+#include "common/core/error.h"
+
+#include <cjson/cJSON.h>
+
+#define JSON_DEPTH_MAX 16
+
+// NULL with err set if the text is not acceptable. The tree lives in the arena: never cJSON_Delete.
+cJSON *json_parse(struct arena *arena, const char *text, size_t len, struct error *err);

@@ -1,0 +1,49 @@
+// RPC between the processes: protobuf-c services over nng byte streams (ipc://, tcp://), batched.
+// See proto/frame.proto for what crosses the wire, performance.md for why: all calls of a loop turn
+// leave as one frame, in LOOP_IDLE or when 32 wait, with at most two frames in flight; replies the
+// same. A frame is at most 1 MiB, a batch at most 1,024 calls; a peer that breaks the format is
+// disconnected, logged and counted. Everything here is called on the loop thread.
+#pragma once
+
+#include "common/core/times.h"
+#include "common/loop.h"
+#include "common/metrics.h"
+#include "types.pb-c.h"
+
+#include <protobuf-c/protobuf-c.h>
+
+struct rpc_metrics { // cells of the process's metrics table; members may be NULL
+    struct metric_cell *frames_sent, *frames_received, *calls, *errors, *reconnects;
+};
+
+// ---- client ----
+// Use the generated stubs on rpc_client_service(): berth__pool__request_session(svc, &call, fn, d).
+// fn(reply, d) runs exactly once, later, never inside the stub. reply NULL: it failed, and
+// rpc_client_error(client) says why until fn returns (code 1011 with service set when the peer is
+// away, timed out, or the connection broke). The reply lives until fn returns.
+struct rpc_client;
+
+int rpc_client_new(struct rpc_client **out, struct loop *loop, const char *url, Berth__Role role,
+                   const ProtobufCServiceDescriptor *service, const char *service_label,
+                   int64_t timeout_ms, const struct rpc_metrics *metrics);
+void rpc_client_free(struct rpc_client **client); // outstanding calls fail first
+ProtobufCService *rpc_client_service(struct rpc_client *client);
+const Berth__Error *rpc_client_error(const struct rpc_client *client);
+bool rpc_client_connected(const struct rpc_client *client); // hello exchanged
+// Not batched (one frame a call), to measure against: tests/bench.
+void rpc_client_set_batching(struct rpc_client *client, bool on);
+
+// ---- server ----
+// `service` is the generated Berth__X_Service with its handlers. A handler gets (service, input,
+// closure, closure_data); it answers, now or later, exactly once: closure(&reply, closure_data), or
+// rpc_fail(closure_data, &error). input lives until the answer.
+struct rpc_server;
+
+int rpc_server_new(struct rpc_server **out, struct loop *loop, const char *url,
+                   ProtobufCService *service, const struct rpc_metrics *metrics);
+void rpc_server_free(struct rpc_server **server);
+void rpc_fail(void *closure_data, const Berth__Error *error);
+Berth__Role rpc_caller_role(const void *closure_data);
+// The loop turn's batch: called after all calls of a frame were dispatched, before the replies
+// leave (group commit). May be NULL.
+void rpc_server_set_batch_end(struct rpc_server *server, void (*fn)(void *ctx), void *ctx);
