@@ -1,0 +1,111 @@
+#!/bin/sh
+# The main job, from nothing: installs what is missing, builds, makes demo keys and licenses, starts
+# the vendor's validation backend and the license server, shows a client taking, revalidating and
+# returning a session by plain curl, and leaves the server running until Ctrl-C.
+#
+#   dev/demo.sh           as above
+#   dev/demo.sh --once    ends after the client has been shown
+set -eu
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+. "$ROOT/dev/lib.sh"
+
+# shellcheck disable=SC2086
+install_packages $BUILD_PACKAGES $DEMO_PACKAGES
+say "building …"
+build "$ROOT/build"
+
+BIN=$ROOT/build
+DEMO=$ROOT/demo
+ID=BERTH-DEMO-0001
+PORT=${BERTH_DEMO_PORT:-22022}
+ADMIN_PORT=${BERTH_DEMO_ADMIN_PORT:-22023}
+CLOUD_PORT=${BERTH_DEMO_CLOUD_PORT:-22030}
+
+mkdir -p "$DEMO/license"
+chmod 700 "$DEMO"
+[ -f "$DEMO/keys/vendor-ca.pem" ] ||
+    "$BIN/berth-vendor" init --dir "$DEMO/keys" --name "Example Vision GmbH"
+[ -f "$DEMO/server-license/server-license.pem" ] ||
+    "$BIN/berth-vendor" cloud-license --dir "$DEMO/keys" --server-id "$ID" \
+        --cloud-url "https://localhost:$CLOUD_PORT" --addon borrow --out "$DEMO/server-license"
+[ -f "$DEMO/license/license_halcon.dat" ] ||
+    "$BIN/berth-vendor" license --dir "$DEMO/keys" --server-id "$ID" --feature MVTec_HALCON \
+        --version 24.11 --edition Steady --modules fc12 --count 5 \
+        --server-url "https://localhost:$PORT" --out "$DEMO/license/license_halcon.dat"
+[ -f "$DEMO/license/license_halcon_dl.dat" ] ||
+    "$BIN/berth-vendor" license --dir "$DEMO/keys" --server-id "$ID" --feature MVTec_HALCON \
+        --version 24.11 --edition Steady --modules fc12d --count 2 \
+        --server-url "https://localhost:$PORT" --out "$DEMO/license/license_halcon_dl.dat"
+# The server's own TLS certificate. Here the demo makes a self-signed one; a site uses its own.
+[ -f "$DEMO/tls.pem" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
+    -nodes -days 365 -subj "/CN=localhost" -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" \
+    -keyout "$DEMO/tls.key" -out "$DEMO/tls.pem" 2>/dev/null
+cat >"$DEMO/config.yaml" <<EOF
+serve:
+  licenses: {host: 127.0.0.1, port: $PORT, tls: {certificate: tls.pem, key: tls.key}}
+  admin: {host: 127.0.0.1, port: $ADMIN_PORT, token_file: admin.token}
+licenses: {search_paths: [license]}
+sessions: {revalidation_interval: 120 s, state_dir: state}
+trust: {vendor_ca: keys/vendor-ca.pem, state_dir: state, server_license: server-license}
+borrow: {directory: state, token_file: borrow.token}
+EOF
+mkdir -p "$DEMO/state"
+
+CLOUD_PID=
+SERVER_PID=
+stop() {
+    trap - EXIT INT TERM
+    [ -z "$SERVER_PID" ] || kill "$SERVER_PID" 2>/dev/null || :
+    [ -z "$SERVER_PID" ] || wait "$SERVER_PID" 2>/dev/null || :
+    [ -z "$CLOUD_PID" ] || kill "$CLOUD_PID" 2>/dev/null || :
+    [ -z "$CLOUD_PID" ] || wait "$CLOUD_PID" 2>/dev/null || :
+}
+trap 'stop' EXIT
+trap 'stop; exit 0' INT TERM
+
+# wait_for SECONDS PID COMMAND…: until COMMAND succeeds; the process must live meanwhile.
+wait_for() {
+    end=$(($(date +%s) + $1))
+    pid=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        kill -0 "$pid" 2>/dev/null || die "it ended; its log: $(ls "$DEMO"/*.log | tr '\n' ' ')$(tail -5 "$DEMO"/*.log)"
+        [ "$(date +%s)" -lt "$end" ] || die "not ready in time; see $DEMO/*.log"
+        sleep 0.1
+    done
+}
+
+"$BIN/berth-cloud" serve --dir "$DEMO/keys/cloud" --listen "127.0.0.1:$CLOUD_PORT" \
+    --state "$DEMO/cloud.db" >"$DEMO/cloud.log" 2>&1 &
+CLOUD_PID=$!
+wait_for 20 "$CLOUD_PID" sh -c "exec 3<>/dev/tcp/127.0.0.1/$CLOUD_PORT" || :
+"$BIN/berth" serve all -c "$DEMO/config.yaml" >"$DEMO/server.log" 2>&1 &
+SERVER_PID=$!
+alive() { curl -sf --cacert "$DEMO/tls.pem" "https://localhost:$ADMIN_PORT/health/ready"; }
+wait_for 30 "$SERVER_PID" alive
+
+call() {
+    say "\$ curl --cacert demo/tls.pem https://localhost:$PORT/licenses --json '$1'"
+    answer=$(curl -sS --cacert "$DEMO/tls.pem" -H 'Content-Type: application/json' \
+        --data "$1" "https://localhost:$PORT/licenses")
+    say "$answer"
+    say
+    case $answer in *'"result"'*) ;; *) die "the server refused" ;; esac
+}
+
+say
+say "The license server is ready. A client takes a session:"
+say
+call '{"jsonrpc":"2.0","id":1,"method":"RequestSessionV1","params":{"feature":"MVTec_HALCON","version":"24.11","edition":"Steady","modules":"fc"}}'
+session=$(printf '%s' "$answer" | sed -n 's/.*"sessionId": *"\([^"]*\)".*/\1/p')
+[ -n "$session" ] || die "no session in the answer"
+say "… keeps it alive:"
+call "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"RevalidateSessionV1\",\"params\":{\"sessionId\":\"$session\"}}"
+say "… and gives it back:"
+call "{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"ReturnSessionV1\",\"params\":{\"sessionId\":\"$session\"}}"
+"$BIN/berth" status -c "$DEMO/config.yaml" || :
+say
+say "A session was served."
+[ "${1:-}" != --once ] || exit 0
+say "The server is running at https://localhost:$PORT (log: demo/server.log). Ctrl-C ends it."
+wait "$SERVER_PID"

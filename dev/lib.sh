@@ -1,0 +1,58 @@
+# Shared by the scripts of this folder: what Berth needs from Debian, and how it is built.
+# POSIX shell. Sourced with $ROOT set to the top of the tree.
+
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config python3 protobuf-compiler
+protobuf-c-compiler libprotobuf-c-dev libssl-dev libmicrohttpd-dev libgnutls28-dev libnng-dev
+libyaml-dev libcjson-dev libcurl4-openssl-dev libsqlite3-dev libusb-1.0-0-dev libcmocka-dev"
+DEMO_PACKAGES="curl ca-certificates"
+TEST_PACKAGES="python3-pytest python3-pytest-xdist python3-cryptography python3-requests python3-yaml
+openssl curl ca-certificates procps binutils faketime prometheus"
+
+say() { printf '%s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null 2>&1; then
+        sudo "$@"
+    else
+        die "installing packages needs root: run this as root, or install sudo"
+    fi
+}
+
+# install_packages NAME…: installs those that are missing; does nothing when all are there.
+install_packages() {
+    missing=
+    for p in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed ||
+            missing="$missing $p"
+    done
+    [ -n "$missing" ] || return 0
+    say "installing:$missing"
+    # prometheus is wanted for promtool alone: nothing of what is installed may start a service.
+    policy=/usr/sbin/policy-rc.d
+    made_policy=
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+        made_policy=1
+    fi
+    ok=1
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null || ok=
+    # shellcheck disable=SC2086
+    [ -z "$ok" ] || as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+        --no-install-recommends $missing >/dev/null || ok=
+    [ -z "$made_policy" ] || as_root rm -f "$policy"
+    [ -n "$ok" ] || die "apt-get could not install:$missing"
+}
+
+# build DIR [meson option…]
+build() {
+    dir=$1
+    shift
+    if [ ! -f "$dir/build.ninja" ]; then
+        meson setup "$@" "$dir" "$ROOT" >"$dir.log" 2>&1 || { tail -30 "$dir.log" >&2; die "meson setup failed"; }
+    fi
+    ninja -C "$dir" >"$dir.log" 2>&1 || { grep -E -A5 'error|FAILED' "$dir.log" | head -60 >&2; die "build failed, see $dir.log"; }
+}

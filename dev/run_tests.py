@@ -1,0 +1,146 @@
+#!/usr/bin/python3
+"""Builds and runs every test, and ends with one line: N passed, N failed[, N skipped].
+
+Called by dev/test.sh, which installs the packages. Parts: unit (meson: unit, component, fuzz corpora;
+once plain, once with ASan and UBSan), lint, e2e (pytest, real binaries). Each part counts test cases;
+a part that cannot even start counts as one failure."""
+
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+SANITIZED = ROOT / "build-asan"
+JOBS = os.cpu_count() or 2
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "abort_on_error=1:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:abort_on_error=1",
+}
+
+
+class Count:
+    def __init__(self):
+        self.passed = self.failed = self.skipped = 0
+        self.bad = []
+
+    def add(self, name, outcome):
+        if outcome == "passed":
+            self.passed += 1
+        elif outcome == "skipped":
+            self.skipped += 1
+            print(f"SKIPPED {name}")
+        else:
+            self.failed += 1
+            self.bad.append(name)
+
+
+def run(command, **kwargs):
+    return subprocess.run(command, cwd=ROOT, text=True, stdin=subprocess.DEVNULL, **kwargs)
+
+
+def build(folder, options):
+    """True if the folder is built; prints the compiler's complaint otherwise."""
+    if not (folder / "build.ninja").exists():
+        setup = run(["meson", "setup", *options, folder], capture_output=True)
+        if setup.returncode:
+            print(setup.stdout[-3000:], setup.stderr[-3000:])
+            return False
+    made = run(["ninja", "-C", folder], capture_output=True)
+    if made.returncode:
+        print(made.stdout[-6000:])
+    return made.returncode == 0
+
+
+def meson_tests(count, folder, label, env=None):
+    log = folder / "meson-logs" / "testlog.junit.xml"
+    log.unlink(missing_ok=True)
+    done = run(["meson", "test", "-C", folder, "--no-rebuild", "--num-processes", str(JOBS),
+                "--print-errorlogs"], capture_output=True, env={**os.environ, **(env or {})})
+    if not log.exists():
+        print(done.stdout[-3000:], done.stderr[-3000:])
+        count.add(f"{label}: meson test", "failed")
+        return
+    bad_before = len(count.bad)
+    for suite in ElementTree.parse(log).getroot().iter("testsuite"):
+        for case in suite.iter("testcase"):
+            outcome = "passed"
+            if case.find("failure") is not None or case.find("error") is not None:
+                outcome = "failed"
+            elif case.find("skipped") is not None:
+                outcome = "skipped"
+            count.add(f"{label}: {suite.get('name')} {case.get('name')}", outcome)
+    if done.returncode and len(count.bad) == bad_before:
+        count.add(f"{label}: meson test exited {done.returncode}", "failed")
+    if done.returncode:
+        print(done.stdout[-8000:])
+
+
+def pytest_tests(count, paths, label, workers, env=None):
+    log = ROOT / "build" / f"pytest-{label}.xml"
+    log.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(workers),
+               f"--junitxml={log}", *map(str, paths)]
+    done = run(command, env={**os.environ, **(env or {})})
+    if not log.exists():
+        count.add(f"{label}: pytest exited {done.returncode}", "failed")
+        return
+    for case in ElementTree.parse(log).getroot().iter("testcase"):
+        outcome = "passed"
+        if case.find("failure") is not None or case.find("error") is not None:
+            outcome = "failed"
+        elif case.find("skipped") is not None:
+            outcome = "skipped"
+        count.add(f"{label}: {case.get('classname')}.{case.get('name')}", outcome)
+
+
+def unit(count):
+    if not build(BUILD, ["-Dwerror=true"]):
+        count.add("build", "failed")
+        return
+    meson_tests(count, BUILD, "unit")
+    if not build(SANITIZED, ["-Db_sanitize=address,undefined", "-Db_lundef=false",
+                             "-Doptimization=1", "-Dwerror=true"]):
+        count.add("build with sanitizers", "failed")
+        return
+    meson_tests(count, SANITIZED, "unit (ASan, UBSan)", SANITIZER_ENV)
+
+
+def lint(count):
+    pytest_tests(count, [ROOT / "tests" / "lint"], "lint", 1)
+
+
+def e2e(count):
+    if not build(BUILD, ["-Dwerror=true"]):
+        count.add("build", "failed")
+        return
+    # The tests wait for conditions most of the time: more of them than cores.
+    pytest_tests(count, [ROOT / "tests" / "e2e"], "e2e", 2 * JOBS)
+
+
+PARTS = {"unit": unit, "lint": lint, "e2e": e2e}
+
+
+def main():
+    chosen = sys.argv[1:] or list(PARTS)
+    unknown = [name for name in chosen if name not in PARTS]
+    if unknown:
+        sys.exit(f"unknown part {unknown[0]}: one of {', '.join(PARTS)}")
+    count = Count()
+    for name in chosen:
+        began = time.monotonic()
+        print(f"== {name}", flush=True)
+        PARTS[name](count)
+        print(f"== {name}: {time.monotonic() - began:.0f} s", flush=True)
+    for name in count.bad:
+        print(f"FAILED {name}")
+    skipped = f", {count.skipped} skipped" if count.skipped else ""
+    print(f"{count.passed} passed, {count.failed} failed{skipped}", flush=True)
+    sys.exit(1 if count.failed or not count.passed else 0)
+
+
+if __name__ == "__main__":
+    main()
