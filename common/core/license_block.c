@@ -67,7 +67,9 @@ static int next_line(struct parser *s, struct line *out)
     if (stop - s->p > LICENSE_LINE_MAX_BYTES)
         return -1;
     *out = (struct line){s->p, (size_t)(stop - s->p), lf ? lf + 1 : s->end};
-    while (out->len && strchr(" \t\r", out->p[out->len - 1]))
+    if (out->len && out->p[out->len - 1] == '\r') // CRLF; any other CR is a byte like others
+        out->len--;
+    while (out->len && (out->p[out->len - 1] == ' ' || out->p[out->len - 1] == '\t'))
         out->len--;
     s->p = out->next;
     return 1;
