@@ -1,0 +1,26 @@
+// The backend's answer, strictly: anything that is not exactly as trust.md says is no answer.
+#pragma once
+
+#include "common/core/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CLOUD_TOKEN_MAX 1024
+#define CLOUD_REVOKED_KEYS_MAX 256
+#define CLOUD_ANSWER_BYTES_MAX (64 * 1024)
+
+struct cloud_answer {
+    bool ok;            // else refused
+    const char *reason; // refused: a constant of api.md; ok: ""
+    uint32_t next_check_s;
+    char token[CLOUD_TOKEN_MAX + 1]; // never empty when ok
+    char revoked_key_ids[CLOUD_REVOKED_KEYS_MAX][17];
+    size_t revoked_key_ids_len;
+};
+
+// 0, or -EINVAL with what is wrong.
+int cloud_answer_parse(struct cloud_answer *out, const char *text, size_t len, struct error *err);
+// Printable ASCII without blanks, 1 to CLOUD_TOKEN_MAX characters.
+bool cloud_token_valid(const char *token, size_t len);

@@ -1,0 +1,48 @@
+// Where the server license is and how it is proven: one table of functions for each variant. The
+// service asks for checks and turns what they find into the verdict.
+#pragma once
+
+#include "common/config.h"
+#include "common/loop.h"
+#include "common/server_license.h"
+#include "services/trust/cloud_answer.h"
+#include "services/trust/core/verdict.h"
+
+struct trust_source;
+
+struct trust_result {
+    enum verdict_check check;
+    const char *reason;  // CHECK_REFUSED: a constant; else ""
+    char text[512];      // CHECK_FAILED: what went wrong, printable ASCII
+    uint32_t next_check_s;
+    bool date_known;
+    struct wall_time date;
+    int64_t took_ms;
+    char revoked_key_ids[CLOUD_REVOKED_KEYS_MAX][17]; // CHECK_OK
+    size_t revoked_key_ids_len;
+};
+
+struct trust_events {
+    void (*checked)(void *ctx, const struct trust_result *result); // a check() has ended
+    void (*stopped)(void *ctx);                                    // stop() has
+    void *ctx;
+};
+
+// All on the loop thread.
+struct trust_source_def {
+    const char *variant;
+    // Loads the server license. 0, or the exit code of the process with err for people. `config`
+    // is only read during the call.
+    int (*open)(struct trust_source **out, struct loop *loop, const struct config *config,
+                const struct trust_events *events, struct error *err);
+    const struct server_license *(*license)(const struct trust_source *source);
+    const char *(*where)(const struct trust_source *source); // who confirms it, for people
+    // Blocks until the first check has ended; to be called once, before check().
+    void (*first)(struct trust_source *source, struct trust_result *out);
+    void (*check)(struct trust_source *source); // not while one runs; events.checked tells
+    int (*reload)(struct trust_source *source, const struct config *config, struct error *err);
+    void (*stop)(struct trust_source *source); // releases the server license; events.stopped tells
+    void (*free)(struct trust_source *source);
+};
+
+extern const struct trust_source_def trust_source_cloud;
