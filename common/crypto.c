@@ -130,6 +130,7 @@ int crypto_key_save(const struct crypto_key *key, const char *path, struct error
     good = !fclose(f) && good;
     if (good)
         return 0;
+    unlink(path); // half a key helps nobody, and would be in the way of the next try
     crypto_fail(err, "cannot be written");
     error_prefix(err, "%s", path);
     return -EIO;

@@ -2,6 +2,7 @@
 // "Certificates"; trust.md): X.509, Ed25519 license keys, ECDSA P-256 server keys.
 #pragma once
 
+#include "common/core/buf.h"
 #include "common/core/error.h"
 #include "common/core/times.h"
 
@@ -41,6 +42,10 @@ void crypto_cert_free(struct crypto_cert **cert);
 int crypto_cert_common_name(const struct crypto_cert *cert, char *out, size_t cap);
 struct wall_time crypto_cert_not_before(const struct crypto_cert *cert);
 struct wall_time crypto_cert_not_after(const struct crypto_cert *cert);
+// The certificate's public key, to issue another certificate for it; it cannot sign.
+int crypto_cert_key(const struct crypto_cert *cert, struct crypto_key **out);
+// For people: subject, issuer, serial number, validity, key and names; one a line, indented by two.
+void crypto_cert_describe(const struct crypto_cert *cert, struct buf *out);
 bool crypto_cert_matches_key(const struct crypto_cert *cert, const struct crypto_key *key);
 int crypto_cert_public_ed25519(const struct crypto_cert *cert, uint8_t out[static 32]);
 char *crypto_cert_pem(const struct crypto_cert *cert); // malloc'd
@@ -48,6 +53,10 @@ char *crypto_cert_pem(const struct crypto_cert *cert); // malloc'd
 enum crypto_usage { USAGE_SERVER_LICENSE, USAGE_BACKEND_TLS, USAGE_LICENSE_KEY };
 #define OID_SERVER_LICENSE_EXTENSION "2.25.244255721912295177021812022050223189361.1"
 #define OID_LICENSE_KEY_USAGE "2.25.244255721912295177021812022050223189361.2"
+
+// No CA, made for signing, and with this extended key usage. Says nothing about trust.
+bool crypto_cert_has_usage(const struct crypto_cert *cert, enum crypto_usage usage);
+bool crypto_cert_is_ca(const struct crypto_cert *cert);
 
 struct crypto_ca; // a bundle of trusted CA certificates
 int crypto_ca_load_file(struct crypto_ca **out, const char *path, struct error *err);

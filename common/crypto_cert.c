@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/pemerr.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
@@ -154,11 +155,15 @@ int crypto_ca_load_pem(struct crypto_ca **out, const char *pem, size_t len, stru
     while (bio && (x509 = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
         sk_X509_push(roots, x509);
     BIO_free(bio);
-    if (!sk_X509_num(roots)) {
-        sk_X509_free(roots);
-        return crypto_fail(err, "no certificate in PEM in it");
+    // The end of the text is reported as an error too: no further start line.
+    bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    if (!sk_X509_num(roots) || !at_end) {
+        int r = crypto_fail(err, sk_X509_num(roots) ? "one of the certificates is damaged"
+                                                    : "no certificate in PEM in it");
+        sk_X509_pop_free(roots, X509_free);
+        return r;
     }
-    ERR_clear_error(); // the end of the text is reported as an error
+    ERR_clear_error();
     *out = calloc(1, sizeof **out);
     if (!*out)
         abort();
@@ -235,6 +240,23 @@ static int verify_chain(X509 *x509, const struct crypto_ca *ca, struct wall_time
     return code;
 }
 
+bool crypto_cert_has_usage(const struct crypto_cert *cert, enum crypto_usage usage)
+{
+    // Without the key usage extension X509_get_key_usage has all bits set.
+    bool good = X509_check_ca(cert->x509) == 0 &&
+                (X509_get_key_usage(cert->x509) & KU_DIGITAL_SIGNATURE) != 0 &&
+                has_extended_usage(cert->x509, usage_oids[usage]);
+    ERR_clear_error();
+    return good;
+}
+
+bool crypto_cert_is_ca(const struct crypto_cert *cert)
+{
+    bool ca = X509_check_ca(cert->x509) == 1;
+    ERR_clear_error();
+    return ca;
+}
+
 int crypto_cert_verify(const struct crypto_cert *cert, const struct crypto_ca *ca,
                        enum crypto_usage usage, struct wall_time now, struct error *err)
 {
@@ -248,7 +270,7 @@ int crypto_cert_verify(const struct crypto_cert *cert, const struct crypto_ca *c
         error_set(err, "not issued by the vendor's CA (%s)", X509_verify_cert_error_string(code));
         return -EACCES;
     }
-    if (X509_check_ca(cert->x509) != 0 || !has_extended_usage(cert->x509, usage_oids[usage])) {
+    if (!crypto_cert_has_usage(cert, usage)) {
         error_set(err, "issued by the vendor's CA, but not for this use");
         return -EACCES;
     }

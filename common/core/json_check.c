@@ -234,6 +234,15 @@ static int check_duplicates(struct scan *s, size_t first)
     return duplicate ? fail(s, "a key stands twice in one object") : 0;
 }
 
+// An escaped spelling of "id" is the member "id" as well: cJSON sees it so.
+static bool key_is_id(struct key key)
+{
+    char decoded[12];
+    if (!key.escaped)
+        return key.len == 2 && !memcmp(key.p, "id", 2);
+    return key.len <= sizeof decoded && key_decode(key, decoded) == 2 && !memcmp(decoded, "id", 2);
+}
+
 static void push_key(struct scan *s, struct key key)
 {
     if (s->keys_len == s->keys_cap) {
@@ -290,7 +299,7 @@ static int scan_object(struct scan *s, struct json_span *id)
         r = scan_value(s, NULL);
         if (r)
             return r;
-        if (id && key.len == 2 && !memcmp(key.p, "id", 2))
+        if (id && key_is_id(key))
             *id = (struct json_span){value, (size_t)(s->p - value)};
         more = scan_separator(s, '}');
     }
