@@ -229,7 +229,8 @@ static enum license_refusal check_format(struct value key, struct value value, s
         return LICENSE_FIELD;
     }
     int r = parse_u64(value.p, value.len, 1, 1, &n);
-    if (r == -ERANGE) {
+    bool zero = !parse_u64(value.p, value.len, 0, 0, &n);
+    if (r == -ERANGE && !zero) {
         error_set(err, "format %.*s is not known to this version: update the server",
                   (int)value.len, value.p);
         return LICENSE_FORMAT;
