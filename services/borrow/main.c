@@ -1,0 +1,16 @@
+// berth-borrow: the signed ledger of borrowed licenses.
+#include "common/daemon.h"
+#include "services/borrow/service.h"
+
+int main(int argc, char **argv)
+{
+    static const struct daemon_def def = {
+        .name = "berth-borrow",
+        .summary = "Keeps the ledger of borrowed licenses.",
+        .start = borrow_start,
+        .free = borrow_free,
+        .health = borrow_health,
+        .ready = borrow_ready,
+    };
+    return daemon_main(argc, argv, &def);
+}

@@ -1,0 +1,300 @@
+#!/usr/bin/python3
+"""The benchmark of the README: Berth beside nginx, in one run, alternating, servers on one core and the
+generator on the other. Prints one table. Needs nginx, wrk, taskset, and a build in build/.
+
+    tests/bench/run.py [--rounds N] [--seconds S]"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+
+from berth import BUILD, Process, Site, free_port, vendor, wait_until  # noqa: E402
+
+SERVER_CORE, CLIENT_CORE = "0", "1"
+CONNECTIONS = 64
+TICK = os.sysconf("SC_CLK_TCK")
+
+NGINX = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 1;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000; client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u;
+  scgi_temp_path {folder}/s; keepalive_timeout 300s;
+  server {{
+    listen 127.0.0.1:{port} ssl; ssl_protocols TLSv1.3; ssl_session_tickets on;
+    ssl_certificate {folder}/tls.pem; ssl_certificate_key {folder}/tls.key;
+    location / {{ default_type application/json; return 200 '{body}'; }}
+  }}
+}}
+"""
+
+REVALIDATE = """
+local ids = {{ {ids} }}
+local n, i = #ids, 0
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+local bodies = {{}}
+for k = 1, n do
+  bodies[k] = wrk.format(nil, "/licenses", nil,
+    '{{"jsonrpc":"2.0","id":' .. k .. ',"method":"RevalidateSessionV1","params":{{"sessionId":"' .. ids[k] .. '"}}}}')
+end
+request = function() i = i % n + 1; return bodies[i] end
+"""
+
+PAIRS = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+local open, len = {}, 0
+local take = nil
+local head = '{"jsonrpc":"2.0","id":1,"method":"ReturnSessionV1","params":{"sessionId":"'
+init = function(args)
+  take = wrk.format(nil, "/licenses", nil, '{"jsonrpc":"2.0","id":1,"method":"RequestSessionV1","params":' ..
+    '{"feature":"F","version":"24.11","edition":"Steady","modules":""}}')
+end
+request = function()
+  if len == 0 then return take end
+  local id = open[len]
+  open[len] = nil
+  len = len - 1
+  return wrk.format(nil, "/licenses", nil, head .. id .. '"}}')
+end
+response = function(status, headers, body)
+  local id = body:match('"sessionId":"([^"]+)"')
+  if id then len = len + 1; open[len] = id end
+end
+"""
+
+
+def cpu_seconds(pids):
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICK
+
+
+def resident_mib(pids):
+    total = 0
+    for pid in pids:
+        total += int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+    return total / 1024
+
+
+def wrk(url, script, seconds, connections=CONNECTIONS):
+    command = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s",
+               "--latency", *(["-s", str(script)] if script else []), url]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    requests = int(re.search(r"(\d+) requests in", out)[1])
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
+    value, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", out).groups()
+    if "Non-2xx" in out or re.search(r"Socket errors: .*[1-9]", out):
+        print(out, file=sys.stderr)
+    return requests, rate, float(value) * {"us": 1e-6, "ms": 1e-3, "s": 1}[unit]
+
+
+def measured(pids, work):
+    """(work()'s result, CPU seconds of the pids meanwhile)"""
+    before = cpu_seconds(pids)
+    result = work()
+    return result, cpu_seconds(pids) - before
+
+
+class Bench:
+    def __init__(self, folder, arguments):
+        self.folder, self.arguments, self.rows = folder, arguments, []
+        keys = folder / "keys"
+        vendor("init", "--dir", keys)
+        (folder / "site").mkdir()
+        self.site = Site(folder / "site", keys)
+        self.site.license("big", count=1000000)
+        self.site.configure(limits={"connections_per_address": 100000},
+                            sessions__revalidation_interval="1 h")
+
+    def row(self, figure, value, least, aim, good):
+        self.rows.append((figure, value, least, aim, good))
+        print(f"  {figure}: {value} (at least {least}, aim {aim})", file=sys.stderr)
+
+    def start_berth(self, env=None):
+        os.sched_setaffinity(0, {int(SERVER_CORE)})
+        self.site.start(env)
+        os.sched_setaffinity(0, {0, 1})
+        names = ("trust", "pool", "borrow", "gateway")
+        self.pids = {n: self.site.child(n) for n in names}
+
+    def stop_berth(self):
+        self.site.stop()
+
+    def start_nginx(self):
+        folder = self.site.folder
+        self.nginx_port = free_port()
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"revalidateWithin": 3600}})
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=self.nginx_port, body=body))
+        self.nginx = Process(["taskset", "-c", SERVER_CORE, shutil.which("nginx") or "/usr/sbin/nginx",
+                              "-p", folder, "-c", folder / "nginx.conf"], folder / "nginx.out")
+        wait_until(lambda: socket.create_connection(("127.0.0.1", self.nginx_port), 1).close() or True)
+        done = subprocess.run(["pgrep", "-P", str(self.nginx.pid)], capture_output=True, text=True)
+        self.nginx_pids = [int(p) for p in done.stdout.split()]
+
+    @property
+    def hot(self):
+        return [self.pids["gateway"], self.pids["pool"]]
+
+    def against_nginx(self, script):
+        """Medians of the ratios over the rounds: rate, CPU per request (nginx/ours), p99 (ours/nginx)."""
+        ours_url = f"https://localhost:{self.site.port}/licenses"
+        nginx_url = f"https://localhost:{self.nginx_port}/licenses"
+        rate, cpu, p99, absolute = [], [], [], []
+        for _ in range(self.arguments.rounds):
+            (n, r, p), c = measured(self.hot, lambda: wrk(ours_url, script, self.arguments.seconds))
+            (nn, nr, np), nc = measured(self.nginx_pids,
+                                        lambda: wrk(nginx_url, script, self.arguments.seconds))
+            rate.append(r / nr)
+            cpu.append((nc / nn) / (c / n))
+            p99.append(p / np)
+            absolute.append(r)
+        return tuple(statistics.median(x) for x in (rate, cpu, p99, absolute))
+
+    def revalidation(self):
+        client = self.site.client()
+        ids = ", ".join(f'"{client.request()["sessionId"]}"' for _ in range(CONNECTIONS))
+        script = self.folder / "revalidate.lua"
+        script.write_text(REVALIDATE.format(ids=ids))
+        rate, cpu, p99, absolute = self.against_nginx(script)
+        self.row("RevalidateSession, 64 connections: throughput / nginx", f"{rate:.2f}", "0.70", "0.95",
+                 rate >= 0.70)
+        self.row("… CPU time per request: nginx / ours", f"{cpu:.2f}", "0.70", "0.95", cpu >= 0.70)
+        self.row("… p99 latency: ours / nginx", f"{p99:.2f}", "≤ 2", "≤ 1.2", p99 <= 2)
+        self.batched = absolute
+        self.revalidate_script = script
+
+    def pairs(self):
+        script = self.folder / "pairs.lua"
+        script.write_text(PAIRS)
+        rate, _, _, _ = self.against_nginx(script)
+        self.row("RequestSession + ReturnSession: calls / nginx", f"{rate:.2f}", "0.5", "0.8", rate >= 0.5)
+
+    def unbatched(self):
+        self.stop_berth()
+        self.start_berth({"BERTH_RPC_UNBATCHED": "1"})
+        client = self.site.client()
+        ids = ", ".join(f'"{client.request()["sessionId"]}"' for _ in range(CONNECTIONS))
+        script = self.folder / "unbatched.lua"
+        script.write_text(REVALIDATE.format(ids=ids))
+        url = f"https://localhost:{self.site.port}/licenses"
+        one = statistics.median(wrk(url, script, self.arguments.seconds)[1]
+                                for _ in range(self.arguments.rounds))
+        ratio = self.batched / one
+        self.row("batched / one message per call", f"{ratio:.2f}", "2.5", "3.5", ratio >= 2.5)
+        self.stop_berth()
+
+    def connections(self, mode, least, aim):
+        tool = BUILD / "tests" / "bench" / "tls_connect"
+        ratios = []
+        for _ in range(self.arguments.rounds):
+            each = []
+            for port, pids in ((self.site.port, self.hot), (self.nginx_port, self.nginx_pids)):
+                command = ["taskset", "-c", CLIENT_CORE, tool, port, self.arguments.seconds,
+                           "/health/protection", mode]
+                out, cpu = measured(pids, lambda: subprocess.run(
+                    [str(c) for c in command], capture_output=True, text=True, check=True).stdout)
+                made, resumed, _ = (int(x) for x in out.split())
+                if mode == "resumed":
+                    assert resumed >= made - 1, f"only {resumed} of {made} resumed"
+                each.append(cpu / made)
+            ratios.append(each[1] / each[0])
+        ratio = statistics.median(ratios)
+        self.row(f"new TLS 1.3 connections, {mode}: CPU time nginx / ours", f"{ratio:.2f}", least, aim,
+                 ratio >= float(least))
+
+    def idle_connections(self):
+        context = ssl.create_default_context(cafile=str(self.site.folder / "tls.pem"))
+        per = []
+        for port, pids in ((self.site.port, [self.pids["gateway"]]), (self.nginx_port, self.nginx_pids)):
+            sockets = []
+
+            def open_some(n):
+                for _ in range(n):
+                    s = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 5),
+                                            server_hostname="localhost")
+                    s.sendall(b"GET /health/protection HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    s.recv(4096)
+                    sockets.append(s)
+            open_some(100)
+            before = resident_mib(pids)
+            open_some(1000)
+            per.append((resident_mib(pids) - before) / 1000 * 1024)
+            for s in sockets:
+                s.close()
+        ratio = per[0] / per[1]
+        self.row("memory per idle TLS connection / nginx",
+                 f"{ratio:.2f} ({per[0]:.0f} KiB / {per[1]:.0f} KiB)", "≤ 1.0", "≤ 0.7", ratio <= 1)
+
+    def idle(self):
+        memory = resident_mib(self.pids.values())
+        seconds = 20
+        import threading
+        _, cpu = measured(self.pids.values(), lambda: threading.Event().wait(seconds))
+        self.row("idle: CPU time of the four", f"{100 * cpu / seconds:.2f} % of a core", "< 0.5 %",
+                 "< 0.1 %", cpu / seconds < 0.005)
+        self.row("resident memory of the four at start", f"{memory:.0f} MiB", "< 60 MiB", "< 30 MiB",
+                 memory < 60)
+
+    def pool_core(self):
+        tool = BUILD / "tests" / "bench" / "bench_pool_core"
+        if not tool.exists():
+            return
+        out = subprocess.run(["taskset", "-c", SERVER_CORE, tool], capture_output=True, text=True,
+                             check=True).stdout
+        for line in out.splitlines():
+            fields = [f.strip() for f in line.split("|")]
+            if len(fields) == 4:
+                figure, value, least, aim = fields
+                number = float(re.match(r"[\d.]+", value)[0])
+                bound = float(re.search(r"[\d.]+", least)[0])
+                self.row(figure, value, least, aim, number <= bound)
+
+    def run(self):
+        self.start_berth()
+        self.idle()
+        self.start_nginx()
+        try:
+            self.revalidation()
+            self.pairs()
+            self.connections("full", "0.6", "0.7")
+            self.connections("resumed", "0.9", "1.0")
+            self.idle_connections()
+            self.unbatched()
+        finally:
+            self.nginx.stop()
+            self.stop_berth()
+        self.pool_core()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="berth-bench-") as folder:
+        bench = Bench(Path(folder), arguments)
+        bench.run()
+    print("| figure | measured | at least | aim |\n|---|---|---|---|")
+    for figure, value, least, aim, good in bench.rows:
+        print(f"| {figure} | {value}{'' if good else ' (missed)'} | {least} | {aim} |")
+
+
+if __name__ == "__main__":
+    main()
