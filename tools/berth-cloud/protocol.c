@@ -1,0 +1,163 @@
+#include "tools/berth-cloud/protocol.h"
+
+#include "common/core/text.h"
+#include "common/crypto.h"
+#include "common/json.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TOKEN_BYTES 32
+#define SEQUENCE_MAX 9007199254740992.0
+
+bool cloud_server_id_valid(const char *id)
+{
+    size_t len = strlen(id);
+    return len > 0 && len <= SERVER_ID_MAX &&
+           strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
+}
+
+static int parse_ledger(struct cloud_request *out, const cJSON *root, struct error *err)
+{
+    const cJSON *ledger = cJSON_GetObjectItemCaseSensitive(root, "ledger");
+    if (ledger == NULL || cJSON_IsNull(ledger))
+        return 0;
+    const cJSON *sequence = cJSON_GetObjectItemCaseSensitive(ledger, "sequence");
+    const char *hash = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(ledger, "hash"));
+    uint8_t raw[32];
+    if (!cJSON_IsNumber(sequence) || !(sequence->valuedouble >= 0) ||
+        !(sequence->valuedouble <= SEQUENCE_MAX) ||
+        (double)(int64_t)sequence->valuedouble != sequence->valuedouble || hash == NULL ||
+        hex_decode(hash, strlen(hash), raw, sizeof raw) != (int)sizeof raw)
+        return error_set(err, "\"ledger\" is neither null nor {sequence, hash}"), -EINVAL;
+    out->has_ledger = true;
+    out->ledger_sequence = (int64_t)sequence->valuedouble;
+    hex_encode(raw, sizeof raw, out->ledger_hash);
+    return 0;
+}
+
+static int parse_root(struct cloud_request *out, const cJSON *root, struct error *err)
+{
+    const cJSON *format = cJSON_GetObjectItemCaseSensitive(root, "format");
+    const char *id = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, "serverId"));
+    const char *token = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, "token"));
+    if (!cJSON_IsNumber(format) || format->valuedouble != 1)
+        return error_set(err, "\"format\" is not 1"), -EINVAL;
+    if (id == NULL || !cloud_server_id_valid(id))
+        return error_set(err, "\"serverId\" is no server ID"), -EINVAL;
+    if (token == NULL || strlen(token) > TOKEN_MAX)
+        return error_set(err, "\"token\" is no string of at most %d bytes", TOKEN_MAX), -EINVAL;
+    snprintf(out->server_id, sizeof out->server_id, "%s", id);
+    out->has_token = token[0] != '\0';
+    crypto_sha256(token, strlen(token), out->token_hash);
+    return parse_ledger(out, root, err);
+}
+
+int cloud_request_parse(struct cloud_request *out, const char *text, size_t len,
+                        struct error *err)
+{
+    memset(out, 0, sizeof *out);
+    struct arena *arena = arena_new(4096);
+    const cJSON *root = json_parse(arena, text, len, err);
+    int r = root != NULL ? parse_root(out, root, err) : -EINVAL;
+    arena_free(&arena);
+    return r;
+}
+
+static int answer_write(struct buf *out, struct store *store, const struct store_server *server,
+                        const char *reason, const char *token, unsigned next_check_s,
+                        struct error *err)
+{
+    static char keys[REVOKED_KEYS_MAX][17];
+    int n = store_revoked_keys(store, keys, err);
+    if (n < 0)
+        return n;
+    buf_add_str(out, "{\"format\":1,\"status\":");
+    if (reason == NULL)
+        buf_add_str(out, "\"ok\"");
+    else
+        buf_printf(out, "\"refused\",\"reason\":\"%s\"", reason);
+    buf_printf(out, ",\"nextCheckSeconds\":%u,\"token\":\"%s\",\"ledger\":", next_check_s, token);
+    if (server->has_ledger)
+        buf_printf(out, "{\"sequence\":%lld,\"hash\":\"%s\"}", (long long)server->ledger_sequence,
+                   server->ledger_hash);
+    else
+        buf_add_str(out, "null");
+    buf_add_str(out, ",\"revokedKeyIds\":[");
+    for (int i = 0; i < n; i++)
+        buf_printf(out, "%s\"%s\"", i > 0 ? "," : "", keys[i]);
+    buf_add_str(out, "]}");
+    return 0;
+}
+
+// A ledger that is older than the head we know, or another one of the same length, was put back or
+// copied.
+static bool ledger_fits(const struct store_server *server, const struct cloud_request *request)
+{
+    if (!server->has_ledger || !request->has_ledger)
+        return true;
+    if (request->ledger_sequence == server->ledger_sequence)
+        return strcmp(request->ledger_hash, server->ledger_hash) == 0;
+    return request->ledger_sequence > server->ledger_sequence;
+}
+
+static const char *refusal(const struct store_server *server, const struct cloud_request *request,
+                           bool expired, int64_t silence_s, int64_t now_s)
+{
+    const uint8_t *presented = request->has_token ? request->token_hash : NULL;
+    if (server->revoked)
+        return "revoked";
+    if (expired)
+        return "expired";
+    if (!lease_may_take(&server->lease, presented, now_s, silence_s))
+        return "in-use-elsewhere";
+    if (!ledger_fits(server, request))
+        return "ledger-rollback";
+    return NULL;
+}
+
+int cloud_validate(struct store *store, const struct cloud_request *request, bool expired,
+                   const struct cloud_policy *policy, int64_t now_s, struct buf *answer,
+                   const char **outcome, struct error *err)
+{
+    struct store_server server;
+    int r = store_read(store, request->server_id, &server, err);
+    if (r < 0)
+        return r;
+    char token[2 * TOKEN_BYTES + 1] = "";
+    const char *reason = refusal(&server, request, expired, policy->silence_s, now_s);
+    *outcome = reason != NULL ? reason : "ok";
+    if (reason == NULL) {
+        uint8_t random[TOKEN_BYTES], hash[LEASE_HASH_BYTES];
+        crypto_random(random, sizeof random);
+        hex_encode(random, sizeof random, token);
+        crypto_sha256(token, strlen(token), hash);
+        lease_take(&server.lease, request->has_token ? request->token_hash : NULL, hash, now_s);
+        if (request->has_ledger) {
+            server.has_ledger = true;
+            server.ledger_sequence = request->ledger_sequence;
+            memcpy(server.ledger_hash, request->ledger_hash, sizeof server.ledger_hash);
+        }
+        r = store_write(store, &server, err);
+    }
+    if (r == 0)
+        r = answer_write(answer, store, &server, reason, token, policy->next_check_s, err);
+    return r;
+}
+
+int cloud_goodbye(struct store *store, const struct cloud_request *request, struct buf *answer,
+                  const char **outcome, struct error *err)
+{
+    struct store_server server;
+    int r = store_read(store, request->server_id, &server, err);
+    if (r < 0)
+        return r;
+    bool released = lease_goodbye(&server.lease, request->has_token ? request->token_hash : NULL);
+    *outcome = released ? "ok" : "not-holder";
+    if (released)
+        r = store_write(store, &server, err);
+    buf_printf(answer, "{\"format\":1,\"status\":\"ok\",\"released\":%s}",
+               released ? "true" : "false");
+    return r;
+}

@@ -1,0 +1,32 @@
+// The backend's side of trust.md's JSON: reads a request, decides, writes the answer.
+#pragma once
+
+#include "common/core/buf.h"
+#include "tools/berth-cloud/store.h"
+
+#define TOKEN_MAX 1024
+
+struct cloud_request {
+    char server_id[SERVER_ID_MAX + 1];
+    bool has_token;
+    uint8_t token_hash[LEASE_HASH_BYTES];
+    bool has_ledger;
+    int64_t ledger_sequence;
+    char ledger_hash[65];
+};
+
+struct cloud_policy {
+    int64_t silence_s;     // after which anybody may take a server license
+    unsigned next_check_s; // what servers are told
+};
+
+int cloud_request_parse(struct cloud_request *out, const char *text, size_t len,
+                        struct error *err);
+bool cloud_server_id_valid(const char *id);
+// Within a transaction. Appends the JSON; *outcome is "ok" or the reason of the refusal. 0 or
+// negative (nothing is to be answered but a fault).
+int cloud_validate(struct store *store, const struct cloud_request *request, bool expired,
+                   const struct cloud_policy *policy, int64_t now_s, struct buf *answer,
+                   const char **outcome, struct error *err);
+int cloud_goodbye(struct store *store, const struct cloud_request *request, struct buf *answer,
+                  const char **outcome, struct error *err);

@@ -1,0 +1,355 @@
+#include "tools/berth-cloud/serve.h"
+
+#include "common/clock.h"
+#include "common/core/text.h"
+#include "common/http_server.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "common/server_license.h"
+#include "tools/berth-cloud/protocol.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define BODY_BYTES_MAX (16 * 1024)
+#define DRAIN_MS 5000
+#define JSON_TYPE "application/json"
+
+#define METRIC(id, type, name, labels, help) M_##id,
+enum cloud_metric {
+#include "tools/berth-cloud/metrics.def"
+    M_COUNT
+};
+#undef METRIC
+
+#define METRIC(id, type, name, labels, help) {type, name, labels, help},
+static const struct metric_def metric_defs[] = {
+#include "tools/berth-cloud/metrics.def"
+};
+#undef METRIC
+
+// An answer that waits for the commit of its loop turn: many servers share one write to disk.
+struct pending {
+    struct http_request *request;
+    struct buf body;
+    struct pending *next;
+};
+
+struct cloud {
+    struct loop *loop;
+    struct http_server *server;
+    struct http_tls tls;
+    struct metrics *metrics;
+    struct metric_histogram *duration;
+    struct store *store;
+    struct crypto_ca *vendor_ca;
+    struct cloud_policy policy;
+    struct pending *pending;
+    struct loop_hook commit_hook;
+    int exit_code;
+};
+
+static void respond_error(struct cloud *c, struct http_request *r, int status, const char *method,
+                          const char *outcome, const char *text)
+{
+    struct buf body BUF_CLEANUP = {0};
+    buf_add_str(&body, "{\"error\":");
+    buf_add_json_string(&body, text, utf8_valid(text, strlen(text)) ? strlen(text) : 0);
+    buf_add_char(&body, '}');
+    metric_add(c->metrics, M_REQUESTS, 1, method, outcome);
+    log_warn("cloud.bad-request", LOG_S("address", http_request_address(r)),
+             LOG_S("outcome", outcome), LOG_S("msg", text));
+    http_respond(r, status, JSON_TYPE, body.data, body.len, NULL);
+}
+
+// ---- one commit a turn ----
+
+static void pending_answer(struct cloud *c, bool good)
+{
+    static const char fault[] = "{\"error\":\"the state cannot be written\"}";
+    struct pending *p = c->pending;
+    c->pending = NULL;
+    while (p != NULL) {
+        struct pending *next = p->next;
+        metric_observe_s(c->duration,
+                         (double)(clock_mono().ms - http_request_started(p->request).ms) / 1000);
+        if (good)
+            http_respond(p->request, 200, JSON_TYPE, p->body.data, p->body.len, NULL);
+        else
+            http_respond(p->request, 500, JSON_TYPE, fault, sizeof fault - 1, NULL);
+        buf_fini(&p->body);
+        free(p);
+        p = next;
+    }
+}
+
+// After a failed write nothing is known about what is on disk: end, and start from the file again.
+static void state_failed(struct cloud *c, const struct error *err)
+{
+    log_error("cloud.state-failed", LOG_S("msg", err->text));
+    store_rollback(c->store);
+    pending_answer(c, false);
+    c->exit_code = 1;
+    loop_stop(c->loop);
+}
+
+static bool commit_turn(void *ctx)
+{
+    struct cloud *c = ctx;
+    if (c->pending == NULL)
+        return false;
+    struct error err = {""};
+    if (store_commit(c->store, &err) < 0)
+        state_failed(c, &err);
+    else
+        pending_answer(c, true);
+    return false;
+}
+
+static struct buf *pending_add(struct cloud *c, struct http_request *r)
+{
+    struct pending *p = calloc(1, sizeof *p);
+    if (p == NULL)
+        abort();
+    p->request = r;
+    p->next = c->pending;
+    c->pending = p;
+    return &p->body;
+}
+
+// ---- requests ----
+
+// Who asks, by its certificate. 0, or the HTTP status. *expired: it is a server license that was.
+static int identify(struct cloud *c, struct http_request *r, struct server_license *who,
+                    bool *expired, struct error *err)
+{
+    size_t len = 0;
+    const uint8_t *der = http_request_client_cert(r, &len);
+    if (der == NULL)
+        return error_set(err, "no client certificate: a server license is needed"), 403;
+    struct crypto_cert *cert = NULL;
+    int code = crypto_cert_load_der(&cert, der, len, err);
+    if (code == 0)
+        code = server_license_read(who, cert, c->vendor_ca, clock_wall(), err);
+    crypto_cert_free(&cert);
+    *expired = code == 1;
+    if (code < 0 || code == 2)
+        return 403;
+    if (strcmp(who->variant, "cloud-ready") != 0)
+        return error_set(err, "the server license %s is not Cloud-Ready", who->server_id), 403;
+    return 0;
+}
+
+static bool is_json(const struct http_request *r)
+{
+    const char *type = http_request_header(r, "Content-Type");
+    size_t len = strlen(JSON_TYPE);
+    return type != NULL && strncasecmp(type, JSON_TYPE, len) == 0 &&
+           (type[len] == '\0' || type[len] == ';' || type[len] == ' ');
+}
+
+static void log_outcome(const char *method, const char *id, const char *outcome,
+                        struct http_request *r)
+{
+    enum log_level level = strcmp(outcome, "ok") == 0 ? LOG_DEBUG : LOG_INFO;
+    log_at(level, "cloud.answer", LOG_S("method", method), LOG_S("server_id", id),
+           LOG_S("outcome", outcome), LOG_S("address", http_request_address(r)));
+}
+
+static void handle(struct cloud *c, struct http_request *r, bool goodbye)
+{
+    const char *method = goodbye ? "goodbye" : "validate", *outcome = "";
+    struct server_license who;
+    struct cloud_request request;
+    struct error err = {""};
+    bool expired = false;
+    size_t len = 0;
+    int status = identify(c, r, &who, &expired, &err);
+    if (status != 0)
+        return respond_error(c, r, status, method, "no-license", err.text);
+    if (!is_json(r))
+        return respond_error(c, r, 415, method, "bad-request", "only application/json is taken");
+    const char *body = http_request_body(r, &len);
+    if (cloud_request_parse(&request, body, len, &err) < 0)
+        return respond_error(c, r, 400, method, "bad-request", err.text);
+    if (strcmp(request.server_id, who.server_id) != 0)
+        return respond_error(c, r, 403, method, "other-server",
+                             "serverId is not that of the client certificate");
+    if (c->pending == NULL && store_begin(c->store, &err) < 0)
+        return respond_error(c, r, 503, method, "busy", err.text);
+    struct buf *answer = pending_add(c, r);
+    int code = goodbye ? cloud_goodbye(c->store, &request, answer, &outcome, &err)
+                       : cloud_validate(c->store, &request, expired, &c->policy, clock_wall().s,
+                                        answer, &outcome, &err);
+    if (code < 0)
+        return state_failed(c, &err);
+    metric_add(c->metrics, M_REQUESTS, 1, method, outcome);
+    log_outcome(method, who.server_id, outcome, r);
+}
+
+static void on_validate(struct http_request *r, void *ctx)
+{
+    handle(ctx, r, false);
+}
+
+static void on_goodbye(struct http_request *r, void *ctx)
+{
+    handle(ctx, r, true);
+}
+
+static void on_alive(struct http_request *r, void *ctx)
+{
+    http_respond(r, 200, "text/plain; charset=utf-8", "alive\n", 6, NULL);
+}
+
+static void on_metrics(struct http_request *r, void *ctx)
+{
+    struct cloud *c = ctx;
+    struct buf text BUF_CLEANUP = {0};
+    metrics_render(c->metrics, &text);
+    http_respond(r, 200, "text/plain; version=0.0.4; charset=utf-8", text.data, text.len, NULL);
+}
+
+static void on_collect(void *ctx)
+{
+    struct cloud *c = ctx;
+    metric_set(c->metrics, M_CONNECTIONS, http_server_connections(c->server));
+}
+
+static void on_refused(void *ctx, const char *reason, const char *address)
+{
+    struct cloud *c = ctx;
+    metric_add(c->metrics, M_REFUSED_CONNECTIONS, 1, reason);
+    log_info("cloud.refused", LOG_S("reason", reason),
+             LOG_S("address", address != NULL ? address : ""));
+}
+
+// ---- life ----
+
+static void on_drained(void *ctx)
+{
+    struct cloud *c = ctx;
+    loop_stop(c->loop);
+}
+
+static void on_stop(void *ctx)
+{
+    struct cloud *c = ctx;
+    http_server_drain(c->server, mono_after(clock_mono(), DRAIN_MS), on_drained, c);
+}
+
+static void on_reload(void *ctx)
+{
+    struct cloud *c = ctx;
+    struct error err = {""};
+    if (http_server_reload_tls(c->server, &c->tls, &err) < 0)
+        log_error("cloud.reload-failed", LOG_S("msg", err.text));
+    else
+        log_info("cloud.reloaded", LOG_S("msg", "the certificates were read again"));
+}
+
+static int listen_parse(const char *text, char *host, size_t cap, uint16_t *port)
+{
+    const char *colon = strrchr(text, ':');
+    uint64_t number = 0;
+    if (colon == NULL || colon == text ||
+        parse_u64(colon + 1, strlen(colon + 1), 0, UINT16_MAX, &number) < 0)
+        return -EINVAL;
+    size_t len = (size_t)(colon - text);
+    if (text[0] == '[' && text[len - 1] == ']') {
+        text++;
+        len -= 2;
+    }
+    if (len == 0 || len >= cap)
+        return -EINVAL;
+    memcpy(host, text, len);
+    host[len] = '\0';
+    *port = (uint16_t)number;
+    return 0;
+}
+
+static int serve_http(struct cloud *c, const struct serve_options *options, struct error *err)
+{
+    static const struct http_route routes[] = {
+        {"POST", "/v1/validate", on_validate}, {"POST", "/v1/goodbye", on_goodbye},
+        {"GET", "/health/alive", on_alive},    {"GET", "/metrics", on_metrics},
+        {NULL, NULL, NULL},
+    };
+    char host[256];
+    uint16_t port = 0;
+    if (listen_parse(options->listen, host, sizeof host, &port) < 0)
+        return error_set(err, "--listen %s: this is not HOST:PORT", options->listen), -EINVAL;
+    const struct http_server_options http = {
+        .host = host,
+        .port = port,
+        .tls = &c->tls,
+        // A thousand servers may come at once, and from behind one address.
+        .limits = {.max_body_bytes = BODY_BYTES_MAX,
+                   .connections = 4096,
+                   .connections_per_address = 4096,
+                   .header_deadline_ms = 10000,
+                   .request_deadline_ms = 15000,
+                   .idle_ms = 30000},
+        .routes = routes,
+        .ctx = c,
+        .refused = on_refused,
+    };
+    int r = http_server_new(&c->server, c->loop, &http, err);
+    if (r < 0)
+        return r;
+    log_info("cloud.listening", LOG_S("host", host),
+             LOG_I("port", (int64_t)http_server_port(c->server)),
+             LOG_S("version", BERTH_VERSION), LOG_S("state", options->state));
+    return 0;
+}
+
+static int start(struct cloud *c, const struct serve_options *options, const char *ca_file,
+                 struct error *err)
+{
+    int r = loop_new(&c->loop);
+    if (r < 0)
+        return error_set(err, "no event loop: %s", strerror(-r)), r;
+    loop_hook_add(c->loop, LOOP_TURN, &c->commit_hook, commit_turn, c);
+    r = crypto_ca_load_file(&c->vendor_ca, ca_file, err);
+    if (r == 0)
+        r = store_open(&c->store, options->state, true, err);
+    if (r < 0)
+        return r;
+    loop_signal(c->loop, SIGTERM, on_stop, c);
+    loop_signal(c->loop, SIGINT, on_stop, c);
+    loop_signal(c->loop, SIGHUP, on_reload, c);
+    return serve_http(c, options, err);
+}
+
+int serve_run(const struct serve_options *options)
+{
+    char cert[4096], key[4096], ca[4096];
+    snprintf(cert, sizeof cert, "%s/cloud.pem", options->dir);
+    snprintf(key, sizeof key, "%s/cloud.key", options->dir);
+    snprintf(ca, sizeof ca, "%s/vendor-ca.pem", options->dir);
+    struct cloud c = {
+        .tls = {.certificate_file = cert, .key_file = key, .client_ca_file = ca},
+        .policy = {.silence_s = options->silence_s, .next_check_s = options->next_check_s},
+        .metrics = metrics_new(metric_defs, M_COUNT),
+    };
+    c.duration = metric_histogram(c.metrics, M_DURATION);
+    metrics_on_collect(c.metrics, on_collect, &c);
+    signal(SIGPIPE, SIG_IGN);
+    struct error err = {""};
+    if (start(&c, options, ca, &err) < 0) {
+        fprintf(stderr, "berth-cloud: %s\n", err.text);
+        c.exit_code = 1;
+    } else if (loop_run(c.loop) < 0) {
+        c.exit_code = 1;
+    }
+    http_server_free(&c.server);
+    store_close(&c.store);
+    crypto_ca_free(&c.vendor_ca);
+    metrics_free(&c.metrics);
+    loop_free(&c.loop);
+    return c.exit_code;
+}
