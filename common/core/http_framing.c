@@ -1,1 +1,461 @@
-// Being written.
+#include "common/core/http_framing.h"
+
+#include <string.h>
+
+enum state {
+    START,
+    START_LF,
+    METHOD,
+    TARGET,
+    TARGET_PERCENT,
+    TARGET_PERCENT_0,
+    VERSION,
+    LINE_LF,
+    FIELD_START,
+    FIELD_NAME,
+    VALUE_START,
+    VALUE,
+    VALUE_LF,
+    END_LF,
+    BODY_LENGTH,
+    CHUNK_SIZE,
+    CHUNK_EXTENSION,
+    CHUNK_SIZE_LF,
+    CHUNK_DATA,
+    CHUNK_DATA_CR,
+    CHUNK_DATA_LF,
+};
+
+enum field { OTHER, HOST, CONTENT_LENGTH, TRANSFER_ENCODING, COOKIE };
+
+#define CHUNK_LINE_MAX 256
+
+static const struct {
+    int status;
+    const char *name;
+} refusals[] = {
+    [HTTP_REFUSAL_NONE] = {200, "none"},
+    [HTTP_REFUSAL_REQUEST_LINE] = {400, "request-line"},
+    [HTTP_REFUSAL_VERSION] = {505, "http-version"},
+    [HTTP_REFUSAL_FIELD] = {400, "header-field"},
+    [HTTP_REFUSAL_LINE_END] = {400, "line-end"},
+    [HTTP_REFUSAL_NUL] = {400, "nul"},
+    [HTTP_REFUSAL_HOST] = {400, "host"},
+    [HTTP_REFUSAL_LENGTH] = {400, "content-length"},
+    [HTTP_REFUSAL_LENGTH_AND_CHUNKED] = {400, "length-and-chunked"},
+    [HTTP_REFUSAL_TRANSFER_ENCODING] = {400, "transfer-encoding"},
+    [HTTP_REFUSAL_CHUNK] = {400, "chunk"},
+    [HTTP_REFUSAL_HEADER_TOO_LARGE] = {431, "header-too-large"},
+    [HTTP_REFUSAL_BODY_TOO_LARGE] = {413, "body-too-large"},
+};
+
+int http_refusal_status(enum http_refusal r)
+{
+    return refusals[r].status;
+}
+
+const char *http_refusal_name(enum http_refusal r)
+{
+    return refusals[r].name;
+}
+
+void http_framing_init(struct http_framing *f)
+{
+    *f = (struct http_framing){.state = START};
+}
+
+static bool is_token(uint8_t c)
+{
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
+        return true;
+    return c && strchr("!#$%&'*+-.^_`|~", c);
+}
+
+static void refuse(struct http_framing *f, enum http_refusal r)
+{
+    f->phase = HTTP_PHASE_REFUSED;
+    f->refusal = r;
+}
+
+// Control characters have a name of their own where they are known attacks.
+static void refuse_byte(struct http_framing *f, uint8_t c, enum http_refusal otherwise)
+{
+    if (c == 0)
+        refuse(f, HTTP_REFUSAL_NUL);
+    else if (c == '\n' || c == '\r')
+        refuse(f, HTTP_REFUSAL_LINE_END);
+    else
+        refuse(f, otherwise);
+}
+
+static void request_begin(struct http_framing *f)
+{
+    uint64_t requests = f->requests, headers = f->headers;
+    *f = (struct http_framing){.phase = HTTP_PHASE_HEADER,
+                               .state = METHOD,
+                               .requests = requests,
+                               .headers = headers};
+}
+
+static void request_end(struct http_framing *f)
+{
+    f->requests++;
+    f->phase = HTTP_PHASE_IDLE;
+    f->state = START;
+    f->empty_lines = 0;
+}
+
+static void token_add(struct http_framing *f, uint8_t c)
+{
+    // Longer than all that matter: it stays full and matches nothing.
+    if (f->token_len < sizeof f->token)
+        f->token[f->token_len++] = (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
+}
+
+static bool token_is(const struct http_framing *f, const char *s)
+{
+    return strlen(s) == f->token_len && !memcmp(f->token, s, f->token_len);
+}
+
+// ---- request line ----
+
+static void version_end(struct http_framing *f)
+{
+    if (token_is(f, "http/1.1"))
+        f->http11 = true;
+    else if (!token_is(f, "http/1.0"))
+        refuse(f, HTTP_REFUSAL_VERSION);
+    f->state = LINE_LF;
+}
+
+static void target_byte(struct http_framing *f, uint8_t c)
+{
+    if (c == ' ') {
+        if (f->token_len == 0) {
+            refuse(f, HTTP_REFUSAL_REQUEST_LINE);
+            return;
+        }
+        f->token_len = 0;
+        f->state = VERSION;
+    } else if (c <= 0x20 || c >= 0x7f) {
+        refuse_byte(f, c, HTTP_REFUSAL_REQUEST_LINE);
+    } else {
+        f->token_len = 1; // not empty
+        // %00 becomes a NUL when the target is decoded.
+        if (f->state == TARGET_PERCENT_0 && c == '0')
+            refuse(f, HTTP_REFUSAL_NUL);
+        else if (f->state == TARGET_PERCENT && c == '0')
+            f->state = TARGET_PERCENT_0;
+        else
+            f->state = c == '%' ? TARGET_PERCENT : TARGET;
+    }
+}
+
+static void request_line_byte(struct http_framing *f, uint8_t c)
+{
+    switch (f->state) {
+    case METHOD:
+        if (c == ' ' && f->token_len) {
+            f->token_len = 0;
+            f->state = TARGET;
+        } else if (is_token(c) && f->token_len < sizeof f->token) {
+            token_add(f, c);
+        } else {
+            refuse_byte(f, c, HTTP_REFUSAL_REQUEST_LINE);
+        }
+        break;
+    case VERSION:
+        if (c == '\r')
+            version_end(f);
+        else if (c <= 0x20 || c >= 0x7f)
+            refuse_byte(f, c, HTTP_REFUSAL_REQUEST_LINE);
+        else
+            token_add(f, c);
+        break;
+    case LINE_LF:
+        if (c == '\n')
+            f->state = FIELD_START;
+        else
+            refuse(f, HTTP_REFUSAL_LINE_END);
+        break;
+    default:
+        target_byte(f, c);
+    }
+}
+
+// ---- fields ----
+
+static void name_end(struct http_framing *f, const struct http_framing_limits *limits)
+{
+    f->field = token_is(f, "host")                ? HOST
+               : token_is(f, "content-length")    ? CONTENT_LENGTH
+               : token_is(f, "transfer-encoding") ? TRANSFER_ENCODING
+               : token_is(f, "cookie")            ? COOKIE
+                                                  : OTHER;
+    f->fields++;
+    f->cost += limits->field_cost;
+    if (f->field == COOKIE)
+        f->cost += limits->field_cost;
+    f->token_len = 0;
+    f->value_ended = false;
+    f->state = VALUE_START;
+    if (f->trailer && f->field != OTHER) {
+        refuse(f, HTTP_REFUSAL_FIELD);
+    } else if (f->field == HOST && f->hosts++) {
+        refuse(f, HTTP_REFUSAL_HOST);
+    } else if (f->field == CONTENT_LENGTH) {
+        f->remaining = 0;
+        f->digits = 0;
+        if (f->lengths++)
+            refuse(f, HTTP_REFUSAL_LENGTH);
+    } else if (f->field == TRANSFER_ENCODING && f->encodings++) {
+        refuse(f, HTTP_REFUSAL_TRANSFER_ENCODING);
+    }
+}
+
+static void value_byte(struct http_framing *f, const struct http_framing_limits *limits, uint8_t c)
+{
+    bool blank = c == ' ' || c == '\t';
+    if (f->field == CONTENT_LENGTH) {
+        if (blank) {
+            f->value_ended = f->digits > 0;
+        } else if (c < '0' || c > '9' || f->value_ended || f->digits >= 18) {
+            refuse(f, HTTP_REFUSAL_LENGTH);
+        } else {
+            f->remaining = f->remaining * 10 + (c - '0');
+            f->digits++;
+        }
+    } else if (f->field == TRANSFER_ENCODING) {
+        if (blank)
+            f->value_ended = f->token_len > 0;
+        else if (f->value_ended)
+            refuse(f, HTTP_REFUSAL_TRANSFER_ENCODING);
+        else
+            token_add(f, c);
+    } else if (f->field == COOKIE) {
+        f->cost += 1 + (c == ';' ? limits->field_cost : 0);
+    }
+}
+
+static void value_end(struct http_framing *f)
+{
+    f->state = VALUE_LF;
+    if (f->field == CONTENT_LENGTH && !f->digits) {
+        refuse(f, HTTP_REFUSAL_LENGTH);
+    } else if (f->field == TRANSFER_ENCODING) {
+        f->chunked = token_is(f, "chunked");
+        if (!f->chunked)
+            refuse(f, HTTP_REFUSAL_TRANSFER_ENCODING);
+    }
+}
+
+static void header_end(struct http_framing *f, const struct http_framing_limits *limits)
+{
+    if (f->trailer) {
+        request_end(f);
+        return;
+    }
+    if (f->encodings && f->lengths)
+        refuse(f, HTTP_REFUSAL_LENGTH_AND_CHUNKED);
+    else if (f->encodings && !f->http11)
+        refuse(f, HTTP_REFUSAL_TRANSFER_ENCODING);
+    else if (f->http11 && !f->hosts)
+        refuse(f, HTTP_REFUSAL_HOST);
+    else if (f->lengths && f->remaining > limits->body_bytes)
+        refuse(f, HTTP_REFUSAL_BODY_TOO_LARGE);
+    if (f->phase == HTTP_PHASE_REFUSED)
+        return;
+    f->headers++;
+    f->phase = HTTP_PHASE_BODY;
+    f->digits = 0;
+    if (f->chunked) {
+        f->remaining = 0;
+        f->state = CHUNK_SIZE;
+    } else if (f->remaining) {
+        f->state = BODY_LENGTH;
+    } else {
+        request_end(f);
+    }
+}
+
+static void field_byte(struct http_framing *f, const struct http_framing_limits *limits, uint8_t c)
+{
+    switch (f->state) {
+    case FIELD_START:
+        f->token_len = 0;
+        if (c == '\r') {
+            f->state = END_LF;
+            break;
+        }
+        f->state = FIELD_NAME; // a blank (a folded line) is no token
+        // fall through
+    case FIELD_NAME:
+        if (c == ':' && f->token_len)
+            name_end(f, limits);
+        else if (is_token(c))
+            token_add(f, c);
+        else
+            refuse_byte(f, c, HTTP_REFUSAL_FIELD);
+        break;
+    case VALUE_START:
+    case VALUE:
+        f->state = VALUE;
+        if (c == '\r')
+            value_end(f);
+        else if ((c < 0x20 && c != '\t') || c == 0x7f)
+            refuse_byte(f, c, HTTP_REFUSAL_FIELD);
+        else
+            value_byte(f, limits, c);
+        break;
+    case VALUE_LF:
+        if (c == '\n')
+            f->state = FIELD_START;
+        else
+            refuse(f, HTTP_REFUSAL_LINE_END);
+        break;
+    default: // END_LF
+        if (c == '\n')
+            header_end(f, limits);
+        else
+            refuse(f, HTTP_REFUSAL_LINE_END);
+    }
+}
+
+// ---- chunks ----
+
+static int hex_value(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+static void chunk_size_end(struct http_framing *f, const struct http_framing_limits *limits)
+{
+    f->digits = 0;
+    if (!f->remaining) {
+        f->trailer = true;
+        f->state = FIELD_START;
+    } else if (f->remaining > limits->body_bytes - f->body_bytes) {
+        refuse(f, HTTP_REFUSAL_BODY_TOO_LARGE);
+    } else {
+        f->body_bytes += f->remaining;
+        f->state = CHUNK_DATA;
+    }
+}
+
+static void chunk_byte(struct http_framing *f, const struct http_framing_limits *limits, uint8_t c)
+{
+    int digit;
+    switch (f->state) {
+    case CHUNK_SIZE:
+        digit = hex_value(c);
+        if (digit >= 0 && f->digits < 15) {
+            f->remaining = f->remaining * 16 + (unsigned)digit;
+            f->digits++;
+        } else if (f->digits && c == '\r') {
+            f->state = CHUNK_SIZE_LF;
+        } else if (f->digits && c == ';') {
+            f->token_len = 0;
+            f->state = CHUNK_EXTENSION;
+        } else {
+            refuse_byte(f, c, HTTP_REFUSAL_CHUNK);
+        }
+        break;
+    case CHUNK_EXTENSION:
+        if (c == '\r')
+            f->state = CHUNK_SIZE_LF;
+        else if ((c < 0x20 && c != '\t') || c >= 0x7f || ++f->token_len == CHUNK_LINE_MAX - 1)
+            refuse_byte(f, c, HTTP_REFUSAL_CHUNK);
+        break;
+    case CHUNK_SIZE_LF:
+        if (c == '\n')
+            chunk_size_end(f, limits);
+        else
+            refuse(f, HTTP_REFUSAL_LINE_END);
+        break;
+    case CHUNK_DATA_CR:
+        if (c == '\r')
+            f->state = CHUNK_DATA_LF;
+        else
+            refuse_byte(f, c, HTTP_REFUSAL_CHUNK);
+        break;
+    default: // CHUNK_DATA_LF
+        if (c == '\n')
+            f->state = CHUNK_SIZE;
+        else
+            refuse(f, HTTP_REFUSAL_LINE_END);
+    }
+}
+
+// ---- feeding ----
+
+static void start_byte(struct http_framing *f, uint8_t c)
+{
+    // One empty line before a request is allowed (RFC 9112, 2.2), not a stream of them.
+    if (f->state == START_LF) {
+        f->state = START;
+        if (c != '\n')
+            refuse(f, HTTP_REFUSAL_LINE_END);
+    } else if (c == '\r' && !f->empty_lines) {
+        f->empty_lines = 1;
+        f->state = START_LF;
+    } else {
+        request_begin(f);
+        request_line_byte(f, c);
+    }
+}
+
+static void header_byte(struct http_framing *f, const struct http_framing_limits *limits, uint8_t c)
+{
+    f->header_bytes++;
+    f->cost++;
+    if (f->state < FIELD_START)
+        request_line_byte(f, c);
+    else
+        field_byte(f, limits, c);
+    if (f->phase != HTTP_PHASE_REFUSED &&
+        (f->header_bytes > limits->header_bytes || f->fields > limits->fields ||
+         (limits->header_cost && f->cost > limits->header_cost)))
+        refuse(f, HTTP_REFUSAL_HEADER_TOO_LARGE);
+}
+
+static size_t body_skip(struct http_framing *f, size_t len)
+{
+    size_t n = f->remaining < len ? (size_t)f->remaining : len;
+    f->remaining -= n;
+    if (!f->remaining) {
+        if (f->state == BODY_LENGTH)
+            request_end(f);
+        else
+            f->state = CHUNK_DATA_CR;
+    }
+    return n;
+}
+
+size_t http_framing_feed(struct http_framing *f, const struct http_framing_limits *limits,
+                         const uint8_t *data, size_t len)
+{
+    size_t begin = 0; // of the request at hand, in this piece
+    for (size_t i = 0; i < len && f->phase != HTTP_PHASE_REFUSED;) {
+        if (f->state == BODY_LENGTH || f->state == CHUNK_DATA) {
+            i += body_skip(f, len - i);
+            continue;
+        }
+        uint8_t c = data[i];
+        if (f->state <= START_LF) {
+            begin = i;
+            start_byte(f, c);
+        } else if (f->state >= CHUNK_SIZE) {
+            chunk_byte(f, limits, c);
+        } else {
+            header_byte(f, limits, c);
+        }
+        i++;
+    }
+    return f->phase == HTTP_PHASE_REFUSED ? begin : len;
+}

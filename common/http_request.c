@@ -1,0 +1,266 @@
+// Requests: routing, bodies, answers now or later.
+#include "common/http_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- life ----
+
+static void request_unref(struct http_request *r)
+{
+    if (--r->refs)
+        return;
+    if (r->data_free)
+        r->data_free(r->data);
+    if (r->response)
+        MHD_destroy_response(r->response);
+    buf_fini(&r->body);
+    free(r);
+}
+
+static struct http_conn *conn_of(struct MHD_Connection *mhd)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
+static struct http_request *request_new(struct http_conn *c, const char *method, const char *url)
+{
+    size_t len = strlen(url);
+    struct http_request *r = calloc(1, sizeof *r + len + 1);
+    if (!r)
+        abort();
+    r->refs = 1;
+    r->server = c->server;
+    r->conn = c;
+    r->started = c->header_began;
+    memcpy(r->text, url, len + 1);
+    r->path = r->text;
+    snprintf(r->method, sizeof r->method, "%s", method);
+    memcpy(r->address, c->address, sizeof r->address);
+    c->current = r;
+    return r;
+}
+
+// ---- answers ----
+
+static void add_header(struct MHD_Response *response, const char *name, const char *value)
+{
+    // Refused by libmicrohttpd only when it could split the answer, as with a CR in the value.
+    (void)MHD_add_response_header(response, name, value);
+}
+
+static void answer(struct http_request *r, int status, const char *content_type, const char *body,
+                   size_t len, const struct http_header *headers)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        len, (void *)(uintptr_t)(len ? body : ""), MHD_RESPMEM_MUST_COPY);
+    if (!response)
+        abort();
+    add_header(response, "Cache-Control", "no-store");
+    add_header(response, "X-Content-Type-Options", "nosniff");
+    if (content_type)
+        add_header(response, "Content-Type", content_type);
+    for (; headers && headers->name; headers++)
+        add_header(response, headers->name, headers->value);
+    r->response = response;
+    r->status = status;
+    r->has_body = len && len <= HTTP_ONE_RECORD_BYTES && strcmp(r->method, "HEAD");
+}
+
+void http_respond(struct http_request *r, int status, const char *content_type, const char *body,
+                  size_t len, const struct http_header *headers)
+{
+    if (!r->owes_answer)
+        abort(); // answered twice: the request may be gone
+    r->owes_answer = false;
+    if (r->conn && !r->response) {
+        answer(r, status, content_type, body, len, headers);
+        http_server_kick(r->server);
+    }
+    request_unref(r);
+}
+
+static void answer_text(struct http_request *r, int status, const char *text,
+                        const struct http_header *headers)
+{
+    answer(r, status, "text/plain; charset=utf-8", text, strlen(text), headers);
+}
+
+void http_request_give_up(struct http_request *r)
+{
+    if (r->response)
+        return;
+    http_server_refused(r->server, "no-answer", r->address);
+    answer_text(r, 503, "Service Unavailable\n", NULL);
+    http_server_kick(r->server);
+}
+
+// ---- routing ----
+
+static bool path_matches(const char *pattern, const char *path)
+{
+    size_t len = strlen(pattern);
+    if (len && pattern[len - 1] == '*')
+        return !strncmp(pattern, path, len - 1);
+    return !strcmp(pattern, path);
+}
+
+static bool method_matches(const char *served, const char *method)
+{
+    return !strcmp(served, method) || (!strcmp(served, "GET") && !strcmp(method, "HEAD"));
+}
+
+static void allow_add(char *allow, size_t size, const char *method)
+{
+    size_t len = strlen(allow);
+    snprintf(allow + len, size - len, "%s%s%s", len ? ", " : "", method,
+             strcmp(method, "GET") ? "" : ", HEAD");
+}
+
+static void dispatch(struct http_request *r)
+{
+    char allow[128] = "";
+    r->dispatched = true;
+    r->received = loop_now(r->server->loop);
+    const struct http_route *routes = r->server->options.routes;
+    for (const struct http_route *route = routes; route->method; route++) {
+        if (!path_matches(route->path, r->path))
+            continue;
+        if (!method_matches(route->method, r->method)) {
+            allow_add(allow, sizeof allow, route->method);
+            continue;
+        }
+        r->route = route;
+        r->owes_answer = true;
+        r->refs++;
+        route->fn(r, r->server->options.ctx);
+        return;
+    }
+    if (*allow)
+        answer_text(r, 405, "Method Not Allowed\n",
+                    (struct http_header[]){{"Allow", allow}, {NULL, NULL}});
+    else
+        answer_text(r, 404, "Not Found\n", NULL);
+}
+
+// ---- called by libmicrohttpd ----
+
+static enum MHD_Result queue(struct http_request *r, struct MHD_Connection *mhd)
+{
+    if (r->server->draining)
+        add_header(r->response, "Connection", "close");
+    r->queued = true;
+    r->conn->answering = true;
+    r->conn->answer_began = loop_now(r->server->loop);
+    r->server->progress++;
+    return MHD_queue_response(mhd, (unsigned)r->status, r->response);
+}
+
+// Called for the header, for each piece of the body, and then, as long as there is no answer, once
+// in every pass. Nothing is suspended: that is dearer, and stopping with suspended ones aborts.
+enum MHD_Result http_request_access(void *cls, struct MHD_Connection *mhd, const char *url,
+                                    const char *method, const char *version, const char *data,
+                                    size_t *data_len, void **context)
+{
+    struct http_request *r = *context;
+    if (!r) {
+        struct http_conn *c = conn_of(mhd);
+        if (!c || c->current)
+            return MHD_NO;
+        *context = request_new(c, method, url);
+        return MHD_YES;
+    }
+    if (*data_len) {
+        // The guard has held it to the limit.
+        buf_add(&r->body, data, *data_len);
+        *data_len = 0;
+        r->server->progress++;
+        return MHD_YES;
+    }
+    if (!r->dispatched)
+        dispatch(r);
+    return r->response && !r->queued ? queue(r, mhd) : MHD_YES;
+}
+
+void http_request_completed(void *cls, struct MHD_Connection *mhd, void **context,
+                            enum MHD_RequestTerminationCode code)
+{
+    struct http_request *r = *context;
+    if (!r)
+        return;
+    *context = NULL;
+    struct http_conn *c = r->conn;
+    struct mono_time now = loop_now(c->server->loop);
+    c->server->progress++;
+    c->completed++;
+    c->current = NULL;
+    c->answering = false;
+    c->since = now;
+    if (c->framing.phase != HTTP_PHASE_IDLE)
+        c->header_began = now; // what followed was not read while this one waited
+    r->conn = NULL;
+    r->server = NULL;
+    request_unref(r);
+}
+
+// ---- for handlers ----
+
+const char *http_request_method(const struct http_request *r)
+{
+    return r->method;
+}
+
+const char *http_request_path(const struct http_request *r)
+{
+    return r->path;
+}
+
+const char *http_request_header(const struct http_request *r, const char *name)
+{
+    return r->conn ? MHD_lookup_connection_value(r->conn->mhd, MHD_HEADER_KIND, name) : NULL;
+}
+
+const char *http_request_body(const struct http_request *r, size_t *len)
+{
+    *len = r->body.len;
+    return r->body.data ? r->body.data : "";
+}
+
+const char *http_request_address(const struct http_request *r)
+{
+    return r->address;
+}
+
+const uint8_t *http_request_client_cert(const struct http_request *r, size_t *len)
+{
+    *len = 0;
+    if (!r->conn || !r->conn->session || !r->conn->credentials->client_ca || !r->conn->verified)
+        return NULL;
+    unsigned n = 0;
+    const gnutls_datum_t *peers = gnutls_certificate_get_peers(r->conn->session, &n);
+    if (!peers || !n)
+        return NULL;
+    *len = peers[0].size;
+    return peers[0].data;
+}
+
+struct mono_time http_request_started(const struct http_request *r)
+{
+    return r->started;
+}
+
+void http_request_set_data(struct http_request *r, void *data, void (*free_fn)(void *data))
+{
+    if (r->data_free)
+        r->data_free(r->data);
+    r->data = data;
+    r->data_free = free_fn;
+}
+
+void *http_request_data(const struct http_request *r)
+{
+    return r->data;
+}
