@@ -72,13 +72,16 @@ static void borrow_license(Berth__Borrow_Service *rpc, const Berth__BorrowLicens
     (void)input, (void)closure;
     struct borrow *b = borrow_of(rpc);
     Berth__Error error = BERTH__ERROR__INIT;
+    static char addon_reason[] = "addon";
+    static char addon_message[] = "The server license has no addon 'borrow': ask the software vendor "
+                                  "for one.";
+    static char version_reason[] = "version";
+    static char version_message[] = "This version of the server does not lend licenses yet.";
     if (verdict_watch_may_issue(b->verdict, &error)) {
         bool addon = has_addon(verdict_watch_fresh(b->verdict));
         error.code = BORROW_NOT_ALLOWED;
-        error.reason = addon ? (char[]){"version"} : (char[]){"addon"};
-        error.message = addon ? (char[]){"This version of the server does not lend licenses yet."}
-                              : (char[]){"The server license has no addon 'borrow': ask the "
-                                         "software vendor for one."};
+        error.reason = addon ? version_reason : addon_reason;
+        error.message = addon ? version_message : addon_message;
     }
     refuse(b, closure_data, &error);
 }
@@ -89,8 +92,9 @@ static void get_borrowed(Berth__Borrow_Service *rpc, const Berth__GetBorrowedCal
     (void)input, (void)closure;
     Berth__Error error = BERTH__ERROR__INIT;
     error.code = NOT_FOUND;
-    error.message = (char[]){"There is no borrow with this ID; ListBorrowedLicensesV1 lists those "
-                             "that there are."};
+    static char message[] = "There is no borrow with this ID; ListBorrowedLicensesV1 lists those that "
+                            "there are.";
+    error.message = message;
     refuse(borrow_of(rpc), closure_data, &error);
 }
 
