@@ -46,6 +46,8 @@ struct wall_time crypto_cert_not_after(const struct crypto_cert *cert);
 int crypto_cert_key(const struct crypto_cert *cert, struct crypto_key **out);
 // For people: subject, issuer, serial number, validity, key and names; one a line, indented by two.
 void crypto_cert_describe(const struct crypto_cert *cert, struct buf *out);
+// The first DNS name without a wildcard among the subject alternative names; -ENOENT without one.
+int crypto_cert_dns_name(const struct crypto_cert *cert, char *out, size_t cap);
 bool crypto_cert_matches_key(const struct crypto_cert *cert, const struct crypto_key *key);
 int crypto_cert_public_ed25519(const struct crypto_cert *cert, uint8_t out[static 32]);
 char *crypto_cert_pem(const struct crypto_cert *cert); // malloc'd

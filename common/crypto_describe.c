@@ -5,7 +5,9 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
+#include <string.h>
 
+#define HOST_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-."
 #define NAME_FLAGS (XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) // control characters stay escaped
 
 static void add_bio(struct buf *out, const char *label, BIO *bio)
@@ -24,6 +26,28 @@ static void add_names(const X509 *x509, BIO *bio, struct buf *out)
         add_bio(out, "name:", bio);
     }
     GENERAL_NAMES_free(names);
+}
+
+int crypto_cert_dns_name(const struct crypto_cert *cert, char *out, size_t cap)
+{
+    GENERAL_NAMES *names =
+        X509_get_ext_d2i(crypto_cert_x509(cert), NID_subject_alt_name, NULL, NULL);
+    int r = -ENOENT;
+    for (int i = 0; r && names && i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        if (name->type != GEN_DNS)
+            continue;
+        const char *text = (const char *)ASN1_STRING_get0_data(name->d.dNSName);
+        size_t len = (size_t)ASN1_STRING_length(name->d.dNSName);
+        if (!len || len >= cap || strspn(text, HOST_CHARACTERS) != len)
+            continue;
+        memcpy(out, text, len);
+        out[len] = '\0';
+        r = 0;
+    }
+    GENERAL_NAMES_free(names);
+    ERR_clear_error();
+    return r;
 }
 
 void crypto_cert_describe(const struct crypto_cert *cert, struct buf *out)

@@ -1,0 +1,169 @@
+// berth check-license: would the server accept these files, and if not, why? Reads files only.
+#include "tools/berth/client.h"
+
+#include "common/clock.h"
+#include "common/license_load.h"
+#include "common/server_license.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: berth check-license FILE… [-c FILE] [--ca FILE] [--server-license FILE]\n"
+    "                           [--server-id ID]\n"
+    "  -c FILE               configuration file of the server: its vendor CA and server license\n"
+    "  --ca FILE             the vendor's CA (vendor-ca.pem)\n"
+    "  --server-license FILE server-license.pem: the server's ID and the license keys it trusts\n"
+    "  --server-id ID        the server that the licenses must be issued for\n";
+
+struct trust_source {
+    const char *ca, *server_license, *server_id, *config_file;
+    struct config *config;
+    char path[4096]; // of the configured server license
+    struct crypto_ca *vendor_ca;
+    struct server_license license; // license_keys_len 0: none
+};
+
+static int read_arguments(struct trust_source *t, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},    {"ca", required_argument, NULL, 'a'},
+        {"server-id", required_argument, NULL, 'i'}, {"server-license", required_argument, NULL, 'l'},
+        {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0}};
+    int c;
+    optind = 0;
+    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+        switch (c) {
+        case 'c': t->config_file = optarg; break;
+        case 'a': t->ca = optarg; break;
+        case 'i': t->server_id = optarg; break;
+        case 'l': t->server_license = optarg; break;
+        case 'h':
+            fputs(usage, stdout);
+            return -1;
+        default:
+            fputs(usage, stderr);
+            return EXIT_USAGE;
+        }
+    }
+    if (optind < argc)
+        return EXIT_DONE;
+    fprintf(stderr, "berth check-license: no file is given\n%s", usage);
+    return EXIT_USAGE;
+}
+
+static int read_config(struct trust_source *t, struct error *err)
+{
+    if (!t->config_file)
+        return 0;
+    int r = config_load(&t->config, t->config_file, err);
+    if (r)
+        return r;
+    if (!t->ca)
+        t->ca = t->config->trust.vendor_ca;
+    if (!t->server_license && t->config->trust.server_license) {
+        snprintf(t->path, sizeof t->path, "%s/server-license.pem", t->config->trust.server_license);
+        t->server_license = t->path;
+    }
+    return 0;
+}
+
+static int read_server_license(struct trust_source *t, struct error *err)
+{
+    if (!t->server_license)
+        return 0;
+    if (!t->vendor_ca)
+        return error_set(err, "a server license is checked against the vendor's CA: give --ca FILE"),
+               -EINVAL;
+    struct crypto_cert *cert = NULL;
+    int r = crypto_cert_load_file(&cert, t->server_license, err);
+    if (r)
+        return r;
+    r = server_license_read(&t->license, cert, t->vendor_ca, clock_wall(), err);
+    crypto_cert_free(&cert);
+    if (r)
+        error_prefix(err, "%s", t->server_license);
+    if (r > 0) // it will not serve, but its keys are the vendor's
+        fprintf(stderr, "berth check-license: warning: %s\n", err->text);
+    else if (!r && !t->server_id)
+        t->server_id = t->license.server_id;
+    return r < 0 ? r : 0;
+}
+
+static int read_trust(struct trust_source *t, struct error *err)
+{
+    int r = read_config(t, err);
+    if (!r && t->ca)
+        r = crypto_ca_load_file(&t->vendor_ca, t->ca, err);
+    return r ? r : read_server_license(t, err);
+}
+
+static int print_record(const struct trust_source *t, const char *path,
+                        const struct license_record *record)
+{
+    const struct license_fields *f = &record->fields;
+    char modules[12], until[32];
+    if (record->line)
+        printf("%s:%u: ", path, record->line);
+    else
+        printf("%s: ", path);
+    if (record->refusal == LICENSE_OK) {
+        struct wall_time now = clock_wall();
+        printf("ok: %s %s %s, modules \"%s\", %u seats, %s, %s%s\n", f->feature, f->version_text,
+               edition_name(f->edition), modules_format(f->modules, modules), f->count, f->uuid,
+               f->valid_until.s == WALL_MAX.s    ? "unlimited"
+               : f->valid_until.s <= now.s       ? "EXPIRED at "
+               : f->valid_from.s > now.s         ? "not valid yet, until "
+                                                 : "valid until ",
+               f->valid_until.s == WALL_MAX.s ? "" : wall_format(f->valid_until, until));
+        return EXIT_DONE;
+    }
+    printf("refused: %s: %s\n", license_refusal_name(record->refusal), record->reason);
+    if (record->refusal == LICENSE_UNKNOWN_KEY && !t->license.license_keys_len)
+        fputs("berth check-license: which license keys are trusted is in the server license: give "
+              "-c FILE, or --ca and --server-license\n", stderr);
+    return EXIT_REFUSED;
+}
+
+static int check_file(const struct trust_source *t, const char *path)
+{
+    struct license_keys keys = {
+        .trusted = t->license.license_keys,
+        .trusted_len = t->license.license_keys_len,
+        .vendor_ca = t->vendor_ca,
+        .server_id = t->server_id,
+        .now = clock_wall(),
+    };
+    struct license_set *set = NULL;
+    license_load_file(&set, path, &keys, NULL);
+    int status = EXIT_DONE;
+    for (size_t i = 0; i < set->records_len; i++) {
+        if (print_record(t, path, &set->records[i]))
+            status = EXIT_REFUSED;
+    }
+    if (!set->records_len)
+        printf("%s: ok, but it holds no license\n", path);
+    license_set_free(&set);
+    return status;
+}
+
+int command_check_license(int argc, char **argv)
+{
+    struct trust_source trust = {0};
+    struct error err = {""};
+    int status = read_arguments(&trust, argc, argv);
+    if (status)
+        return status < 0 ? EXIT_DONE : status;
+    if (read_trust(&trust, &err)) {
+        fprintf(stderr, "berth check-license: %s\n", err.text);
+        status = EXIT_REFUSED;
+    } else {
+        for (int i = optind; i < argc; i++) // all of them, whatever the first ones say
+            status |= check_file(&trust, argv[i]);
+    }
+    crypto_ca_free(&trust.vendor_ca);
+    config_free(&trust.config);
+    return status;
+}
