@@ -107,13 +107,14 @@ static bool had_record(const struct license_set *set, const struct license_recor
     return false;
 }
 
-static void log_changes(const char *path, const struct license_set *before,
+static void log_changes(struct scan *s, const char *path, const struct license_set *before,
                         const struct license_set *after)
 {
     for (size_t i = 0; i < after->records_len; i++) {
         const struct license_record *r = &after->records[i];
         if (had_record(before, r))
             continue;
+        s->refusals[r->refusal]++;
         if (r->refusal)
             log_warn("license.refused", LOG_S("file", path), LOG_I("line", r->line),
                      LOG_S("reason", license_refusal_name(r->refusal)), LOG_S("msg", r->reason));
@@ -184,7 +185,7 @@ static void look_at_file(struct scan *s, struct scan_file *f, struct scan_file *
     license_load_file(&f->set, f->path, o->keys, &f->st);
     f->racy = f->st.st_ino && age >= 0 && age < SETTLE_MS;
     s->again |= f->racy;
-    log_changes(f->path, old ? old->set : NULL, f->set);
+    log_changes(s, f->path, old ? old->set : NULL, f->set);
     s->changed = true;
 }
 

@@ -20,6 +20,7 @@ struct scan {
     size_t files_len;
     char **folders; // in which something may happen that changes the result
     size_t folders_len;
+    unsigned refusals[LICENSE_REFUSALS]; // that were not there in the scan before
     bool changed; // differs from the scan before
     bool again;   // a file is still in motion: look again soon
 };

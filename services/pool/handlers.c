@@ -1,0 +1,431 @@
+// The calls of proto/pool.proto: checks what came, asks the core, answers in the words of api.md.
+#include "services/pool/internal.h"
+
+#include "common/core/buf.h"
+#include "common/crypto.h"
+#include "common/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INVALID_PARAMS (-32602)
+#define INTERNAL_ERROR (-32603)
+#define NO_LICENSE 1001
+#define NO_SEAT 1002
+#define SESSION_INVALID 1003
+#define UNAUTHORIZED 1009
+#define RATE_LIMITED 1010
+
+#define INSTANCE_ID_MAX_BYTES (4 * 128) // 128 characters
+#define NONCE_MIN_BYTES 16
+#define NONCE_MAX_BYTES 64
+#define SESSIONS_PAGE 200                      // at most some 400 KiB of a frame's 1 MiB
+#define REPLY_MAX_BYTES (1024 * 1024 - 64 * 1024) // leaves room for the frame around it
+
+// The generated structs have char * where a const char * would do; nothing here writes to them.
+static char *text(const char *s)
+{
+    return (char *)(uintptr_t)s;
+}
+
+static struct pool_service *service_of(Berth__Pool_Service *rpc)
+{
+    return (struct pool_service *)(void *)((char *)rpc - offsetof(struct pool_service, rpc));
+}
+
+static void fail_field(void *data, const char *field, const char *reason)
+{
+    Berth__Error e = BERTH__ERROR__INIT;
+    char message[256];
+    snprintf(message, sizeof message, "%s: %s", field, reason);
+    e.code = INVALID_PARAMS;
+    e.field = text(field);
+    e.reason = text(reason);
+    e.message = message;
+    rpc_fail(data, &e);
+}
+
+static void fail_session(void *data, enum pool_session_state state)
+{
+    static const char *const messages[POOL_SESSION_STATES] = {
+        [POOL_SESSION_UNKNOWN] = "there is no such session: request a new one",
+        [POOL_SESSION_EXPIRED] = "the session was not revalidated in time: request a new one",
+        [POOL_SESSION_RETURNED] = "the session was returned: request a new one",
+        [POOL_SESSION_ENDED] = "an administrator ended the session: request a new one",
+        [POOL_SESSION_DISPLACED] =
+            "the license has no seat for this session any more, since it was borrowed or has fewer "
+            "seats now: request a new one",
+        [POOL_SESSION_LICENSE_EXPIRED] =
+            "the license of this session has expired: request a new one, and ask for a new license "
+            "file if that fails",
+        [POOL_SESSION_LICENSE_WITHDRAWN] =
+            "the license of this session was withdrawn from the server: request a new one",
+    };
+    Berth__Error e = BERTH__ERROR__INIT;
+    e.code = SESSION_INVALID;
+    e.reason = text(pool_session_state_name(state));
+    e.message = text(messages[state]);
+    rpc_fail(data, &e);
+}
+
+// Only who speaks for clients or administrators may call; berth-borrow may look at the licenses.
+static bool may_call(void *data, bool listing)
+{
+    Berth__Role role = rpc_caller_role(data);
+    if (role == BERTH__ROLE__GATEWAY || role == BERTH__ROLE__TOOL ||
+        (listing && role == BERTH__ROLE__BORROW))
+        return true;
+    Berth__Error e = BERTH__ERROR__INIT;
+    e.code = UNAUTHORIZED;
+    e.message = text("this process may not call berth-pool");
+    rpc_fail(data, &e);
+    return false;
+}
+
+static bool may_issue(struct pool_service *s, void *data)
+{
+    Berth__Error e = BERTH__ERROR__INIT;
+    if (verdict_watch_may_issue(s->verdict, &e))
+        return true;
+    rpc_fail(data, &e);
+    return false;
+}
+
+struct ref {
+    Berth__LicenseRef message;
+    char modules[12];
+};
+
+static void ref_fill(struct ref *r, const struct pool_license_ref *from)
+{
+    berth__license_ref__init(&r->message);
+    r->message.feature = text(from->feature);
+    r->message.uuid = text(from->uuid);
+    r->message.version = text(from->version);
+    r->message.edition = text(edition_name(from->edition));
+    r->message.modules = modules_format(from->modules, r->modules);
+}
+
+// ---- ListLicenses ----
+
+static void fill_borrows(struct pool_service *s, struct arena *a, size_t i, size_t len,
+                         Berth__LicenseInfo *info)
+{
+    info->n_borrowed = len;
+    info->borrowed = arena_alloc(a, (len + 1) * sizeof *info->borrowed);
+    for (size_t k = 0; k < len; k++) {
+        struct pool_borrow b;
+        pool_license_borrow(s->pool, i, k, &b);
+        Berth__Interval *interval = arena_alloc(a, sizeof *interval);
+        berth__interval__init(interval);
+        interval->valid_from_s = b.from.s;
+        interval->valid_until_s = b.until.s;
+        interval->host_id = text(b.host_id);
+        info->borrowed[k] = interval;
+    }
+}
+
+static Berth__LicenseInfo *license_info(struct pool_service *s, struct arena *a, size_t i)
+{
+    struct pool_license l;
+    pool_license_at(s->pool, i, &l);
+    Berth__LicenseInfo *info = arena_alloc(a, sizeof *info);
+    struct ref *ref = arena_alloc(a, sizeof *ref);
+    berth__license_info__init(info);
+    ref_fill(ref, &l.ref);
+    info->license = &ref->message;
+    info->count = l.count;
+    info->available = l.available;
+    info->has_valid_from_s = l.valid_from.s != WALL_MIN.s;
+    info->valid_from_s = l.valid_from.s;
+    info->has_valid_until_s = l.valid_until.s != WALL_MAX.s;
+    info->valid_until_s = l.valid_until.s;
+    fill_borrows(s, a, i, l.borrows_len, info);
+    return info;
+}
+
+static void list_licenses(Berth__Pool_Service *rpc, const Berth__Empty *input,
+                          Berth__ListLicensesReply_Closure closure, void *data)
+{
+    struct pool_service *s = service_of(rpc);
+    (void)input;
+    if (!may_call(data, true))
+        return;
+    struct arena *a = arena_new(16384);
+    Berth__ListLicensesReply reply = BERTH__LIST_LICENSES_REPLY__INIT;
+    reply.n_licenses = pool_license_count(s->pool, service_now(s));
+    reply.licenses = arena_alloc(a, (reply.n_licenses + 1) * sizeof *reply.licenses);
+    for (size_t i = 0; i < reply.n_licenses; i++)
+        reply.licenses[i] = license_info(s, a, i);
+    if (berth__list_licenses_reply__get_packed_size(&reply) <= REPLY_MAX_BYTES) {
+        closure(&reply, data);
+    } else {
+        Berth__Error e = BERTH__ERROR__INIT;
+        e.code = INTERNAL_ERROR;
+        e.message = text("there are too many licenses for one list; sessions are not affected");
+        rpc_fail(data, &e);
+    }
+    arena_free(&a);
+}
+
+// ---- RequestSession ----
+
+// False: answered already.
+static bool read_request(const Berth__RequestSessionCall *c, struct pool_request *r, void *data)
+{
+    *r = (struct pool_request){.feature = c->feature, .instance_id = c->instance_id};
+    const char *host_id = c->client ? c->client->host_id : NULL;
+    size_t instance_len = c->instance_id ? strlen(c->instance_id) : 0;
+    if (!*c->feature)
+        fail_field(data, "feature", "must not be empty");
+    else if (version_parse(c->version, strlen(c->version), &r->terms.version))
+        fail_field(data, "version", "one to four numbers with dots, as 24.11");
+    else if (edition_parse(c->edition, strlen(c->edition), &r->terms.edition) ||
+             r->terms.edition == EDITION_STEADY_PROGRESS)
+        fail_field(data, "edition", "must be Steady or Progress");
+    else if (modules_parse(c->modules, strlen(c->modules), &r->terms.modules))
+        fail_field(data, "modules", "letters of " MODULE_LETTERS " in this order, each at most once");
+    else if (c->instance_id && (!instance_len || instance_len > INSTANCE_ID_MAX_BYTES))
+        fail_field(data, "instanceId", "1 to 128 characters");
+    else if (c->has_nonce && (c->nonce.len < NONCE_MIN_BYTES || c->nonce.len > NONCE_MAX_BYTES))
+        fail_field(data, "nonce", "16 to 64 bytes");
+    else if (c->has_nonce && !c->instance_id)
+        fail_field(data, "instanceId", "is required with a nonce");
+    else if (c->has_nonce && !host_id)
+        fail_field(data, "client.hostId", "is required with a nonce");
+    else {
+        if (c->client)
+            r->client = (struct pool_client){
+                .hostname = c->client->hostname, .host_id = host_id, .user = c->client->user,
+                .application = c->client->application, .pid = c->client->pid,
+                .address = c->client->address};
+        return true;
+    }
+    return false;
+}
+
+static void fail_considered(const struct pool_result *r, const struct pool_request *q, void *data)
+{
+    Berth__Error e = BERTH__ERROR__INIT;
+    Berth__Considered items[POOL_CONSIDERED_MAX];
+    Berth__Considered *list[POOL_CONSIDERED_MAX];
+    char message[512];
+    for (size_t i = 0; i < r->considered_len; i++) {
+        berth__considered__init(&items[i]);
+        items[i].uuid = text(r->considered[i].uuid);
+        items[i].feature = text(r->considered[i].feature);
+        items[i].reason = text(r->considered[i].reason);
+        list[i] = &items[i];
+    }
+    e.n_considered = r->considered_len;
+    e.considered = list;
+    e.has_omitted = true;
+    e.omitted = r->omitted;
+    e.message = message;
+    if (r->outcome == POOL_NO_LICENSE) {
+        e.code = NO_LICENSE;
+        snprintf(message, sizeof message,
+                 r->considered_len
+                     ? "no license on this server can serve %.64s: `considered` says why for each; "
+                       "ask the administrator for a fitting license"
+                     : "this server has no licenses at all (wanted: %.64s): ask the administrator "
+                       "to install a license file",
+                 q->feature);
+    } else {
+        e.code = NO_SEAT;
+        e.has_retry_after_s = true;
+        e.retry_after_s = r->retry_after_s;
+        snprintf(message, sizeof message,
+                 "all seats of the licenses that fit %.64s are taken: try again in %u s, or close "
+                 "the application elsewhere",
+                 q->feature, r->retry_after_s);
+    }
+    rpc_fail(data, &e);
+}
+
+static void fail_client_limit(const struct pool_result *r, void *data)
+{
+    Berth__Error e = BERTH__ERROR__INIT;
+    e.code = RATE_LIMITED;
+    e.has_retry_after_s = true;
+    e.retry_after_s = r->retry_after_s;
+    e.message = text("this client has as many sessions as it may have (sessions.max_per_client): "
+                     "return one first");
+    rpc_fail(data, &e);
+}
+
+// A nonce is checked, but a grant needs the server's signing key and does not exist yet: the answer
+// is without one, which its optional field allows.
+static void request_session(Berth__Pool_Service *rpc, const Berth__RequestSessionCall *input,
+                            Berth__RequestSessionReply_Closure closure, void *data)
+{
+    struct pool_service *s = service_of(rpc);
+    struct pool_request request;
+    if (!may_call(data, false) || !read_request(input, &request, data) || !may_issue(s, data))
+        return;
+    struct session_id random;
+    crypto_random(&random, sizeof random);
+    struct pool_result result;
+    char id[SESSION_ID_TEXT_BYTES];
+    switch (pool_request(s->pool, &request, random, service_now(s), &result)) {
+    case POOL_GRANTED:
+    case POOL_EXISTING:
+        break;
+    case POOL_INSTANCE_CONFLICT:
+        fail_field(data, "instanceId",
+                   "has a session with another version, edition or modules: return it first");
+        return;
+    case POOL_CLIENT_LIMIT:
+        fail_client_limit(&result, data);
+        return;
+    case POOL_NO_LICENSE:
+    case POOL_NO_SEAT:
+    default:
+        fail_considered(&result, &request, data);
+        return;
+    }
+    struct ref ref;
+    ref_fill(&ref, &result.license);
+    session_id_format(&result.id, id);
+    Berth__RequestSessionReply reply = BERTH__REQUEST_SESSION_REPLY__INIT;
+    reply.session_id = id;
+    reply.revalidate_within_s = result.revalidate_within_s;
+    reply.license = &ref.message;
+    closure(&reply, data);
+    log_debug("session.granted", LOG_ID("session", id), LOG_S("uuid", result.license.uuid),
+              LOG_S("feature", result.license.feature));
+}
+
+// ---- one session ----
+
+static void revalidate_session(Berth__Pool_Service *rpc, const Berth__RevalidateSessionCall *input,
+                               Berth__RevalidateSessionReply_Closure closure, void *data)
+{
+    struct pool_service *s = service_of(rpc);
+    if (!may_call(data, false) || !may_issue(s, data))
+        return;
+    if (input->has_nonce &&
+        (input->nonce.len < NONCE_MIN_BYTES || input->nonce.len > NONCE_MAX_BYTES)) {
+        fail_field(data, "nonce", "16 to 64 bytes");
+        return;
+    }
+    struct session_id id;
+    uint32_t within_s = 0;
+    enum pool_session_state state = POOL_SESSION_UNKNOWN;
+    if (!session_id_parse(input->session_id, strlen(input->session_id), &id))
+        state = pool_revalidate(s->pool, &id, service_now(s), &within_s);
+    if (state) {
+        fail_session(data, state);
+        return;
+    }
+    Berth__RevalidateSessionReply reply = BERTH__REVALIDATE_SESSION_REPLY__INIT;
+    reply.revalidate_within_s = within_s;
+    closure(&reply, data);
+}
+
+static void answer_ended(enum pool_session_state state, Berth__Empty_Closure closure, void *data)
+{
+    if (state) {
+        fail_session(data, state);
+        return;
+    }
+    Berth__Empty reply = BERTH__EMPTY__INIT;
+    closure(&reply, data);
+}
+
+// Needs no verdict: a seat may always be given back.
+static void return_session(Berth__Pool_Service *rpc, const Berth__ReturnSessionCall *input,
+                           Berth__Empty_Closure closure, void *data)
+{
+    struct pool_service *s = service_of(rpc);
+    if (!may_call(data, false))
+        return;
+    struct session_id id;
+    enum pool_session_state state = POOL_SESSION_UNKNOWN;
+    if (!session_id_parse(input->session_id, strlen(input->session_id), &id))
+        state = pool_return(s->pool, &id, service_now(s));
+    answer_ended(state, closure, data);
+}
+
+static void end_session(Berth__Pool_Service *rpc, const Berth__EndSessionCall *input,
+                        Berth__Empty_Closure closure, void *data)
+{
+    struct pool_service *s = service_of(rpc);
+    if (!may_call(data, false))
+        return;
+    struct session_id id;
+    enum pool_session_state state = POOL_SESSION_UNKNOWN;
+    if (!session_id_parse(input->session_id, strlen(input->session_id), &id))
+        state = pool_end(s->pool, &id, service_now(s));
+    if (!state)
+        log_info("session.ended", LOG_ID("session", input->session_id),
+                 LOG_S("msg", "ended by an administrator"));
+    answer_ended(state, closure, data);
+}
+
+// ---- ListSessions ----
+
+static char *copy(struct arena *a, const char *s)
+{
+    return s ? arena_strndup(a, s, strlen(s)) : NULL;
+}
+
+static Berth__SessionInfo *session_info(struct arena *a, const struct pool_session *from)
+{
+    Berth__SessionInfo *info = arena_alloc(a, sizeof *info);
+    Berth__ClientInfo *client = arena_alloc(a, sizeof *client);
+    struct ref *ref = arena_alloc(a, sizeof *ref);
+    berth__session_info__init(info);
+    berth__client_info__init(client);
+    const struct pool_license_ref license = {copy(a, from->license.feature),
+                                             copy(a, from->license.uuid),
+                                             copy(a, from->license.version),
+                                             from->license.edition, from->license.modules};
+    ref_fill(ref, &license);
+    client->hostname = copy(a, from->client.hostname);
+    client->host_id = copy(a, from->client.host_id);
+    client->user = copy(a, from->client.user);
+    client->application = copy(a, from->client.application);
+    client->pid = copy(a, from->client.pid);
+    client->address = copy(a, from->client.address);
+    info->session_id = arena_alloc(a, SESSION_ID_TEXT_BYTES);
+    session_id_format(&from->id, info->session_id);
+    info->license = &ref->message;
+    info->client = client;
+    info->since_s = from->since.s;
+    info->last_seen_s = from->last_seen.s;
+    info->expires_s = from->expires.s;
+    return info;
+}
+
+static void list_sessions(Berth__Pool_Service *rpc, const Berth__ListSessionsCall *input,
+                          Berth__ListSessionsReply_Closure closure, void *data)
+{
+    struct pool_service *s = service_of(rpc);
+    if (!may_call(data, false))
+        return;
+    uint64_t cursor = 0;
+    if (input->has_cursor && input->cursor.len == sizeof cursor)
+        memcpy(&cursor, input->cursor.data, sizeof cursor);
+    struct arena *a = arena_new(16384);
+    Berth__SessionInfo *page[SESSIONS_PAGE];
+    Berth__ListSessionsReply reply = BERTH__LIST_SESSIONS_REPLY__INIT;
+    reply.sessions = page;
+    struct pool_session session;
+    while (reply.n_sessions < SESSIONS_PAGE &&
+           pool_session_next(s->pool, &cursor, service_now(s), &session))
+        page[reply.n_sessions++] = session_info(a, &session);
+    reply.has_cursor = reply.n_sessions == SESSIONS_PAGE;
+    reply.cursor.data = (uint8_t *)&cursor;
+    reply.cursor.len = sizeof cursor;
+    closure(&reply, data);
+    arena_free(&a);
+}
+
+void handlers_init(struct pool_service *s)
+{
+    // Without a prefix: the functions above are named as the methods; a missing one does not compile.
+    s->rpc = (Berth__Pool_Service)BERTH__POOL__INIT();
+}

@@ -1,0 +1,249 @@
+#include "services/pool/service.h"
+
+#include "common/log.h"
+#include "services/pool/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/daemon.h"
+
+#define TICK_BUDGET 2000 // sessions looked at before calls are served again
+
+#ifdef BERTH_VENDOR_CA
+extern const char berth_vendor_ca_pem[];
+#endif
+
+static void *must(void *p)
+{
+    if (!p)
+        abort();
+    return p;
+}
+
+// ---- expiry ----
+
+static void arm_tick(struct pool_service *s)
+{
+    struct mono_time next = pool_next_event(s->pool, service_now(s));
+    if (next.ms == MONO_NEVER.ms)
+        loop_timer_cancel(s->loop, &s->tick);
+    else if (!s->tick.heap_index || next.ms != s->tick.when.ms)
+        loop_timer_arm(s->loop, &s->tick, next);
+}
+
+static void tick(void *ctx)
+{
+    struct pool_service *s = ctx;
+    if (pool_tick(s->pool, service_now(s), TICK_BUDGET)) {
+        loop_timer_arm(s->loop, &s->tick, mono_after(loop_now(s->loop), 1));
+        return;
+    }
+    arm_tick(s);
+    // An event of this very millisecond must not keep the loop from its other work.
+    if (s->tick.heap_index && s->tick.when.ms <= loop_now(s->loop).ms)
+        loop_timer_arm(s->loop, &s->tick, mono_after(loop_now(s->loop), 1));
+}
+
+static void batch_end(void *ctx)
+{
+    struct pool_service *s = ctx;
+    arm_tick(s); // a new session may be due before what the timer waits for
+}
+
+// ---- license files ----
+
+static void files_changed(void *ctx, const struct scan *scan)
+{
+    struct pool_service *s = ctx;
+    size_t max = 0, len = 0;
+    for (size_t i = 0; i < scan->files_len; i++)
+        max += scan->files[i].set ? scan->files[i].set->records_len : 0;
+    struct pool_record *records = must(calloc(max + 1, sizeof *records));
+    memset(s->refused, 0, sizeof s->refused);
+    for (size_t i = 0; i < scan->files_len; i++) {
+        const struct license_set *set = scan->files[i].set;
+        for (size_t j = 0; set && j < set->records_len; j++) {
+            const struct license_record *r = &set->records[j];
+            s->refused[r->refusal]++;
+            if (r->refusal && r->refusal != LICENSE_SERVER_ID)
+                continue;
+            records[len++] = (struct pool_record){.fields = &r->fields, .signature = r->signature,
+                                                  .tag = (uint32_t)i,
+                                                  .foreign = r->refusal == LICENSE_SERVER_ID};
+        }
+    }
+    pool_load(s->pool, records, len, service_now(s));
+    free(records);
+    for (int i = LICENSE_OK + 1; i < LICENSE_REFUSALS; i++)
+        metric_add(s->metrics, M_LICENSE_REFUSALS, scan->refusals[i],
+                   license_refusal_name((enum license_refusal)i));
+    s->loaded = true;
+    report_catalog(s);
+    arm_tick(s);
+}
+
+// Everything that decides which license files are believed, in one digest.
+static void keys_digest(const Berth__Verdict *v, uint8_t out[static 32])
+{
+    BUF_CLEANUP struct buf b = {0};
+    buf_printf(&b, "%s\n%zu\n", v->server_id, v->n_license_keys);
+    for (size_t i = 0; i < v->n_license_keys; i++)
+        buf_add(&b, v->license_keys[i].data, v->license_keys[i].len);
+    for (size_t i = 0; i < v->n_revoked_key_ids; i++)
+        buf_printf(&b, "\n%s", v->revoked_key_ids[i]);
+    crypto_sha256(b.data, b.len, out);
+}
+
+// The last verdict's keys are kept when it goes stale: listing goes on, only issuing stops.
+static void verdict_changed(void *ctx)
+{
+    struct pool_service *s = ctx;
+    const Berth__Verdict *v = verdict_watch_last(s->verdict);
+    if (!v)
+        return;
+    uint8_t digest[32];
+    keys_digest(v, digest);
+    if (!memcmp(digest, s->keys_digest, sizeof digest))
+        return;
+    memcpy(s->keys_digest, digest, sizeof digest);
+    uint8_t(*trusted)[ED25519_PUBLIC_BYTES] = must(calloc(v->n_license_keys + 1, sizeof *trusted));
+    size_t len = 0;
+    for (size_t i = 0; i < v->n_license_keys; i++) {
+        if (v->license_keys[i].len == ED25519_PUBLIC_BYTES)
+            memcpy(trusted[len++], v->license_keys[i].data, ED25519_PUBLIC_BYTES);
+    }
+    const struct license_keys keys = {
+        .trusted = (const uint8_t(*)[ED25519_PUBLIC_BYTES])trusted,
+        .trusted_len = len,
+        .revoked = (const char *const *)v->revoked_key_ids,
+        .revoked_len = v->n_revoked_key_ids,
+        .server_id = v->server_id,
+    };
+    watcher_set_keys(s->watcher, &keys);
+    free(trusted);
+}
+
+// ---- life ----
+
+// Without the vendor's CA only certificates inside license files lose their meaning, so its absence
+// (in a container that need not have it) is no fault.
+static int load_vendor_ca(struct pool_service *s, const struct config *config, struct error *err)
+{
+#ifdef BERTH_VENDOR_CA
+    (void)config;
+    return crypto_ca_load_pem(&s->vendor_ca, berth_vendor_ca_pem, strlen(berth_vendor_ca_pem), err);
+#else
+    if (!config->trust.vendor_ca)
+        return 0;
+    struct error why = {{0}};
+    (void)err;
+    if (crypto_ca_load_file(&s->vendor_ca, config->trust.vendor_ca, &why))
+        log_warn("vendor_ca.unreadable", LOG_S("file", config->trust.vendor_ca),
+                 LOG_S("msg", "license-key certificates in license files will not be trusted"),
+                 LOG_S("error", why.text));
+    return 0;
+#endif
+}
+
+static struct pool_settings settings_of(const struct config *config)
+{
+    return (struct pool_settings){
+        .revalidation_interval_ms = config->sessions.revalidation_interval_ms,
+        .max_per_client = config->sessions.max_per_client,
+    };
+}
+
+static int serve(struct pool_service *s, const struct config *config, struct error *err)
+{
+    const struct rpc_metrics rpc = {
+        .frames_sent = metric_cell(s->metrics, M_RPC_FRAMES_SENT),
+        .frames_received = metric_cell(s->metrics, M_RPC_FRAMES_RECEIVED),
+        .calls = metric_cell(s->metrics, M_RPC_CALLS),
+        .errors = metric_cell(s->metrics, M_RPC_ERRORS),
+        .reconnects = metric_cell(s->metrics, M_RPC_RECONNECTS),
+    };
+    if (!config->rpc.pool || !config->rpc.trust)
+        return error_set(err, "rpc.pool and rpc.trust must be set"), DAEMON_EXIT_CONFIG;
+    if (load_vendor_ca(s, config, err) < 0)
+        return DAEMON_EXIT_CONFIG;
+    int r = watcher_new(&s->watcher, s->loop, config->licenses.search_paths.items,
+                        config->licenses.search_paths.len, s->vendor_ca, files_changed, s);
+    if (r < 0)
+        return error_set(err, "licenses.search_paths: %s", strerror(-r)), DAEMON_EXIT_FAULT;
+    r = verdict_watch_new(&s->verdict, s->loop, config->rpc.trust, BERTH__ROLE__POOL, &rpc,
+                          verdict_changed, s);
+    if (r < 0)
+        return error_set(err, "rpc.trust: %s: %s", config->rpc.trust, strerror(-r)),
+               DAEMON_EXIT_FAULT;
+    handlers_init(s);
+    r = rpc_server_new(&s->server, s->loop, config->rpc.pool, &s->rpc.base, &rpc);
+    if (r < 0)
+        return error_set(err, "rpc.pool: %s: %s", config->rpc.pool, strerror(-r)),
+               DAEMON_EXIT_FAULT;
+    rpc_server_set_batch_end(s->server, batch_end, s);
+    s->ops = (struct ops){.metrics = s->metrics, .conditions = report_conditions, .ctx = s};
+    metrics_on_collect(s->metrics, report_collect, s);
+    if (config->ops.pool && ops_listen(&s->listener, s->loop, config->ops.pool, &s->ops, err) < 0)
+        return error_prefix(err, "ops.pool"), DAEMON_EXIT_FAULT;
+    return 0;
+}
+
+int pool_service_start(struct loop *loop, const struct config *config, void **service,
+                       struct error *err)
+{
+    struct pool_service *s = must(calloc(1, sizeof *s));
+    s->loop = loop;
+    s->metrics = metrics_new(pool_metric_defs, M_COUNT);
+    loop_timer_init(&s->tick, tick, s);
+    uint8_t key[16];
+    crypto_random(key, sizeof key);
+    struct pool_settings settings = settings_of(config);
+    s->pool = pool_new(&settings, key);
+    int r = serve(s, config, err);
+    if (r) {
+        pool_service_free(s);
+        return r;
+    }
+    *service = s;
+    return 0;
+}
+
+int pool_service_reload(void *service, const struct config *config, struct error *err)
+{
+    struct pool_service *s = service;
+    (void)err;
+    struct pool_settings settings = settings_of(config);
+    pool_set_settings(s->pool, &settings);
+    arm_tick(s);
+    return 0;
+}
+
+void pool_service_free(void *service)
+{
+    struct pool_service *s = service;
+    if (!s)
+        return;
+    loop_timer_cancel(s->loop, &s->tick);
+    http_server_free(&s->listener);
+    rpc_server_free(&s->server);
+    verdict_watch_free(&s->verdict);
+    watcher_free(&s->watcher);
+    crypto_ca_free(&s->vendor_ca);
+    pool_free(&s->pool);
+    metrics_free(&s->metrics);
+    free(s);
+}
+
+int pool_service_health(const struct config *config, bool alive)
+{
+    return ops_health_check(config->ops.pool, alive);
+}
+
+bool pool_service_ready(void *service)
+{
+    const struct pool_service *s = service;
+    return ops_ready(&s->ops);
+}
