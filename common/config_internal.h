@@ -16,6 +16,8 @@ enum config_type {
     CONFIG_LEVEL,
     CONFIG_FORMAT,
     CONFIG_PRESENT,
+    CONFIG_ADDRESS, // host:port
+    CONFIG_URL,     // ipc:///path or tcp://host:port
 };
 
 struct config_key {
@@ -36,7 +38,8 @@ struct config_reader {
     const char *base; // folder that written paths resolve against
     struct buf faults;
     unsigned faults_len;
-    bool *seen; // per key: written in the file
+    bool *seen; // per key: written in the file or the environment
+    bool broken; // the file could not be read to its end
 };
 
 // line 0: not from a line of the file.
@@ -46,7 +49,13 @@ void config_fault(struct config_reader *r, size_t line, const char *format, ...)
 // Sets one scalar (or one more item of a list) from its text. Faults are reported under `where`.
 void config_set(struct config_reader *r, const struct config_key *key, const char *text,
                 size_t line);
+void config_append(struct config_strings *list, char *value); // takes value over
 void config_clear_list(struct config_reader *r, const struct config_key *key);
+
+bool config_is_text(enum config_type type); // its member is one char *
+bool config_value_equal(const struct config_key *key, const struct config *a,
+                        const struct config *b);
+void *config_must(void *p); // memory is there, or the process ends
 
 // Walks the text of the file. Faults go to the reader.
 void config_yaml_read(struct config_reader *r, const char *text, size_t len);

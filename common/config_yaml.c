@@ -13,7 +13,7 @@ struct walk {
     struct config_reader *reader;
     yaml_parser_t parser;
     yaml_event_t event;
-    bool broken; // libyaml cannot go on
+    bool broken; // cannot go on
 };
 
 static size_t event_line(const struct walk *w)
@@ -33,19 +33,19 @@ static bool next(struct walk *w)
         w->broken = true;
         return false;
     }
-    const yaml_char_t *anchor = NULL;
+    bool bad = w->event.type == YAML_ALIAS_EVENT;
     if (w->event.type == YAML_SCALAR_EVENT)
-        anchor = w->event.data.scalar.anchor;
+        bad = w->event.data.scalar.anchor || w->event.data.scalar.tag;
     else if (w->event.type == YAML_MAPPING_START_EVENT)
-        anchor = w->event.data.mapping_start.anchor;
+        bad = w->event.data.mapping_start.anchor || w->event.data.mapping_start.tag;
     else if (w->event.type == YAML_SEQUENCE_START_EVENT)
-        anchor = w->event.data.sequence_start.anchor;
-    if (anchor || w->event.type == YAML_ALIAS_EVENT) {
-        config_fault(w->reader, event_line(w), "anchors (&) and aliases (*) are not supported");
+        bad = w->event.data.sequence_start.anchor || w->event.data.sequence_start.tag;
+    if (bad) {
+        config_fault(w->reader, event_line(w),
+                     "anchors (&), aliases (*) and tags (!) are not supported");
         w->broken = true;
-        return false;
     }
-    return true;
+    return !bad;
 }
 
 // Skips the value whose first event is the current one.
@@ -120,12 +120,60 @@ static bool is_null(const yaml_event_t *e)
            (!*s || !strcmp(s, "~") || !strcmp(s, "null"));
 }
 
+// Whether a scalar without quotes is what YAML and JSON take for a number or a truth value.
+static bool is_bare_value(const yaml_event_t *e)
+{
+    const char *s = (const char *)e->data.scalar.value;
+    char *end;
+    if (e->data.scalar.style != YAML_PLAIN_SCALAR_STYLE)
+        return false;
+    if (!strcmp(s, "true") || !strcmp(s, "false"))
+        return true;
+    // No hex, no "inf": what begins with a letter is a text.
+    if (!strchr("+-.0123456789", *s) || s[strspn(s, "+-.0123456789eE")])
+        return false;
+    strtod(s, &end);
+    return end != s && !*end;
+}
+
+// One scalar of the right kind; faults are reported.
+static void read_scalar(struct walk *w, const struct config_key *key)
+{
+    const char *text = (const char *)w->event.data.scalar.value;
+    size_t line = event_line(w);
+    bool quoted = w->event.data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
+    if (strlen(text) != w->event.data.scalar.length) {
+        config_fault(w->reader, line, "%s: must not hold a NUL", key->path);
+        return;
+    }
+    switch (key->type) {
+    case CONFIG_UINT:
+    case CONFIG_PORT:
+    case CONFIG_BOOL:
+        if (quoted) {
+            config_fault(w->reader, line, "%s: must be %s, without quotes", key->path,
+                         key->type == CONFIG_BOOL ? "true or false" : "a number");
+            return;
+        }
+        break;
+    case CONFIG_DURATION:
+        break;
+    default:
+        if (is_bare_value(&w->event)) {
+            config_fault(w->reader, line, "%s: must be a text; write \"%.60s\" if that is meant",
+                         key->path, text);
+            return;
+        }
+    }
+    config_set(w->reader, key, text, line);
+}
+
 static void read_list(struct walk *w, const struct config_key *key)
 {
     config_clear_list(w->reader, key);
     while (next(w) && w->event.type != YAML_SEQUENCE_END_EVENT) {
         if (w->event.type == YAML_SCALAR_EVENT && !is_null(&w->event)) {
-            config_set(w->reader, key, (const char *)w->event.data.scalar.value, event_line(w));
+            read_scalar(w, key);
         } else {
             config_fault(w->reader, event_line(w), "%s: each item must be a text", key->path);
             skip_value(w);
@@ -157,10 +205,7 @@ static void read_value(struct walk *w, const struct config_key *key)
     } else if (list && w->event.type == YAML_SEQUENCE_START_EVENT) {
         read_list(w, key);
     } else if (!list && w->event.type == YAML_SCALAR_EVENT && !is_null(&w->event)) {
-        if (strlen((const char *)w->event.data.scalar.value) != w->event.data.scalar.length)
-            config_fault(w->reader, line, "%s: must not hold a NUL", key->path);
-        else
-            config_set(w->reader, key, (const char *)w->event.data.scalar.value, line);
+        read_scalar(w, key);
     } else {
         config_fault(w->reader, line, "%s: must be %s", key->path,
                      list ? "a list, as [a, b]" : "a single value");
@@ -183,8 +228,10 @@ static void read_mapping(struct walk *w, const char *prefix, int depth)
             continue;
         }
         char path[PATH_MAX_BYTES];
-        snprintf(path, sizeof path, "%s%s%s", prefix, *prefix ? "." : "",
-                 (const char *)w->event.data.scalar.value);
+        const char *name = (const char *)w->event.data.scalar.value;
+        // "serve.licenses" as one key is not the group licenses in the group serve.
+        bool plain_name = !strchr(name, '.') && strlen(name) == w->event.data.scalar.length;
+        snprintf(path, sizeof path, "%s%s%s", prefix, *prefix ? "." : "", name);
         bool twice = false;
         for (size_t i = 0; i < names_len; i++)
             twice |= !strcmp(names[i], path);
@@ -192,8 +239,8 @@ static void read_mapping(struct walk *w, const char *prefix, int depth)
             names[names_len++] = strdup(path);
         if (!next(w))
             break;
-        bool section;
-        const struct config_key *key = find_key(path, &section);
+        bool section = false;
+        const struct config_key *key = plain_name ? find_key(path, &section) : NULL;
         if (twice) {
             config_fault(w->reader, line, "%s: stands twice", path);
             skip_value(w);
@@ -236,6 +283,7 @@ void config_yaml_read(struct config_reader *r, const char *text, size_t len)
             skip_value(&w);
         }
     }
+    r->broken = w.broken;
     yaml_event_delete(&w.event);
     yaml_parser_delete(&w.parser);
 }

@@ -22,7 +22,7 @@ struct daemon_def {
     void (*free)(void *service);
     // The `health` argument. Returns the exit code.
     int (*health)(const struct config *config, bool alive);
-    // Asked once a second until true: then READY=1 is sent.
+    // Asked again and again (20 times a second) until true: then READY=1 is sent. NULL: at once.
     bool (*ready)(void *service);
 };
 
@@ -31,3 +31,6 @@ void daemon_stopped(struct loop *loop);
 // From inside a running service: end the process with this code; the reason is logged, and told to
 // the supervisor (STATUS=).
 void daemon_fail(struct loop *loop, int exit_code, const char *reason);
+// Tells the supervisor (NOTIFY_SOCKET, the protocol of sd_notify) variable=value: READY, STATUS, …
+// Does nothing without one.
+void daemon_notify(const char *variable, const char *value);

@@ -7,7 +7,7 @@
 #include <stdarg.h>
 
 struct error {
-    char text[1024];
+    char text[4096]; // room for all faults of a configuration file
 };
 
 // Writes the text (truncated to fit). err may be NULL. Returns nothing, so that it composes:
