@@ -21,3 +21,9 @@ struct mono_time clock_mono(void)
     struct timespec t = read_clock(CLOCK_BOOTTIME);
     return (struct mono_time){(int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000};
 }
+
+int64_t clock_mono_us(void)
+{
+    struct timespec t = read_clock(CLOCK_BOOTTIME);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}

@@ -27,10 +27,16 @@ static void set_hooks(void)
 
 cJSON *json_parse(struct arena *arena, const char *text, size_t len, struct error *err)
 {
+    return json_parse_ids(arena, text, len, NULL, err);
+}
+
+cJSON *json_parse_ids(struct arena *arena, const char *text, size_t len, struct json_ids *ids,
+                      struct error *err)
+{
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     const char *why;
     size_t at;
-    if (json_check(text, len, JSON_DEPTH_MAX, NULL, &why, &at)) {
+    if (json_check(text, len, JSON_DEPTH_MAX, ids, &why, &at)) {
         error_set(err, "not acceptable JSON at byte %zu: %s", at, why);
         return NULL;
     }
