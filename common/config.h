@@ -3,6 +3,7 @@
 // sample are generated too.
 #pragma once
 
+#include "common/core/buf.h"
 #include "common/core/error.h"
 #include "common/log.h"
 
@@ -86,3 +87,6 @@ int config_parse(struct config **out, const char *file, const char *base, const 
 void config_free(struct config **config);
 // Names the first key whose value differs and that cannot be reloaded, or NULL.
 const char *config_reload_blocker(const struct config *old_config, const struct config *new_config);
+// docs/reference/configuration.md and deploy/config.sample.yaml.
+void config_write_reference(struct buf *out);
+void config_write_sample(struct buf *out);
