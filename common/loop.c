@@ -23,6 +23,7 @@ struct loop {
     struct loop_fd wake; // eventfd of loop_post
     pthread_mutex_t posts_lock;
     struct loop_post *posts_first, *posts_last;
+    struct loop_post *running; // taken off the list above, not run yet
 
     struct loop_timer **heap; // heap[1 … timers]; heap[0] is not used
     uint32_t timers, heap_cap;
@@ -43,6 +44,18 @@ struct loop {
 
 // ---- posts ----
 
+static struct loop_post *post_take(struct loop *loop)
+{
+    pthread_mutex_lock(&loop->posts_lock);
+    struct loop_post *p = loop->running;
+    if (p) {
+        loop->running = p->next;
+        p->queued = false;
+    }
+    pthread_mutex_unlock(&loop->posts_lock);
+    return p;
+}
+
 static void run_posts(void *ctx, uint32_t events)
 {
     struct loop *loop = ctx;
@@ -50,29 +63,36 @@ static void run_posts(void *ctx, uint32_t events)
     ssize_t n = read(loop->wake.fd, &count, sizeof count);
     (void)n; // nothing to read means that another turn was quicker
     (void)events;
+    // What is posted while these run waits for the next turn. Taken one by one, so that one of them
+    // may cancel (and free) another.
     pthread_mutex_lock(&loop->posts_lock);
-    struct loop_post *p = loop->posts_first;
+    loop->running = loop->posts_first;
     loop->posts_first = loop->posts_last = NULL;
-    // Off the list before they run, so that a post made meanwhile is not lost.
-    struct loop_post *list = p;
-    for (; p; p = p->next)
-        p->queued = false;
-    // The next pointers may be overwritten by a new post as soon as the lock is gone: run from a copy.
-    size_t len = 0;
-    for (p = list; p; p = p->next)
-        len++;
-    struct loop_post *small[64];
-    struct loop_post **copy = len <= 64 ? small : malloc(len * sizeof *copy);
-    if (!copy)
-        abort();
-    size_t i = 0;
-    for (p = list; p; p = p->next)
-        copy[i++] = p;
     pthread_mutex_unlock(&loop->posts_lock);
-    for (i = 0; i < len; i++)
-        copy[i]->fn(copy[i]->ctx);
-    if (copy != small)
-        free(copy);
+    struct loop_post *p;
+    while ((p = post_take(loop)))
+        p->fn(p->ctx);
+}
+
+void loop_post_cancel(struct loop *loop, struct loop_post *p)
+{
+    pthread_mutex_lock(&loop->posts_lock);
+    if (p->queued) {
+        struct loop_post **lists[] = {&loop->running, &loop->posts_first};
+        for (int i = 0; i < 2; i++) {
+            struct loop_post *before = NULL;
+            for (struct loop_post **at = lists[i]; *at; before = *at, at = &(*at)->next) {
+                if (*at != p)
+                    continue;
+                *at = p->next;
+                if (loop->posts_last == p)
+                    loop->posts_last = before;
+                break;
+            }
+        }
+        p->queued = false;
+    }
+    pthread_mutex_unlock(&loop->posts_lock);
 }
 
 void loop_post(struct loop *loop, struct loop_post *p)

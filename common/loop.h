@@ -62,6 +62,8 @@ void loop_timer_cancel(struct loop *loop, struct loop_timer *t);
 
 // From any thread: fn runs once on the loop thread soon. Posting again before it ran is one run.
 void loop_post(struct loop *loop, struct loop_post *p);
+// On the loop thread: if p was posted and has not run, it will not. Before p is freed.
+void loop_post_cancel(struct loop *loop, struct loop_post *p);
 
 void loop_hook_add(struct loop *loop, enum loop_phase phase, struct loop_hook *h,
                    bool (*fn)(void *ctx), void *ctx);

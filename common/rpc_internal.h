@@ -1,0 +1,95 @@
+// Between the files of common/rpc_*: frames as bytes, and one connection.
+#pragma once
+
+#include "common/core/arena.h"
+#include "common/core/buf.h"
+#include "common/loop.h"
+#include "common/rpc.h"
+#include "frame.pb-c.h"
+
+#include <nng/nng.h>
+#include <pthread.h>
+#include <sys/types.h>
+
+#define RPC_VERSION 1
+#define RPC_CALLS_FRAME_MAX (1024 * 1024)       // bytes of a frame to a server
+#define RPC_REPLIES_FRAME_MAX (16 * 1024 * 1024) // of a frame to a client: a list may be long
+#define RPC_FRAME_CALLS_MAX 1024
+#define RPC_LENGTH_BYTES 4
+
+// ---- rpc_frame.c: pure ----
+
+enum rpc_frame_kind { RPC_HELLO, RPC_CALLS, RPC_REPLIES };
+
+// Length of the frame that `in` begins with, prefix included; 0: the prefix is not there yet;
+// -EMSGSIZE: an impossible length. max is that of the payload.
+ssize_t rpc_frame_length(const uint8_t *in, size_t len, size_t max);
+// Unpacks the payload of a frame into the arena. NULL: it is not well formed, carries nothing or
+// more than one kind of thing, or more than 1,024 of it.
+Berth__Frame *rpc_frame_decode(const uint8_t *in, size_t len, struct arena *arena,
+                               enum rpc_frame_kind *kind);
+ProtobufCAllocator rpc_frame_allocator(struct arena *arena);
+ProtobufCMessage *rpc_frame_unpack(const ProtobufCMessageDescriptor *type,
+                                   const ProtobufCBinaryData *payload, struct arena *arena);
+// Append one record of a frame. The caller writes the prefix when the frame is complete.
+void rpc_frame_add_hello(struct buf *out, Berth__Role role, const char *service);
+void rpc_frame_add_call(struct buf *out, uint64_t id, uint32_t method, const ProtobufCMessage *m);
+void rpc_frame_add_reply(struct buf *out, uint64_t id, const ProtobufCMessage *m);
+void rpc_frame_add_error(struct buf *out, uint64_t id, const Berth__Error *error);
+// Bytes that a record with this message needs at most.
+size_t rpc_frame_record_bytes(const ProtobufCMessage *m);
+
+// ---- rpc_conn.c: one byte stream ----
+
+struct rpc_conn_events {
+    // One frame's payload. 0, or -errno: the peer broke the protocol.
+    int (*frame)(void *ctx, const uint8_t *in, size_t len);
+    // It is over: reason for people, protocol error or not. The handler frees the connection.
+    void (*down)(void *ctx, const char *reason, bool protocol);
+    // False: leave what has arrived where it is (rpc_conn_resume reads on).
+    bool (*may_read)(void *ctx);
+    void *ctx;
+};
+
+struct rpc_conn {
+    struct loop *loop;
+    struct rpc_conn_events events;
+    size_t frame_max;
+    nng_stream *stream;
+    nng_aio *recv_aio, *send_aio;
+    struct loop_post post;
+    struct loop_timer send_timer;
+    pthread_mutex_t lock;
+    bool recv_done; // guarded by lock; all else belongs to the loop
+
+    bool receiving, failed, down_told;
+    struct buf in; // recv_aio writes behind in.len while `receiving`
+    struct buf open; // the frame that is being filled, with room for its prefix
+    uint32_t open_records;
+    struct buf out;     // complete frames that wait
+    struct buf sending; // what send_aio sends, from sent_bytes on
+    size_t sent_bytes;
+    bool send_busy, one_by_one;
+};
+
+// Takes the stream over, in any case.
+struct rpc_conn *rpc_conn_new(struct loop *loop, nng_stream *stream, size_t frame_max,
+                              const struct rpc_conn_events *events);
+void rpc_conn_free(struct rpc_conn **conn);
+void rpc_conn_start(struct rpc_conn *c);  // begin to read
+void rpc_conn_resume(struct rpc_conn *c); // may_read is true again: soon, not inside
+// The buffer to append records to, a new frame if `bytes` more do not fit into max or the records
+// are too many.
+struct buf *rpc_conn_open(struct rpc_conn *c, size_t bytes, size_t max);
+// Closes the open frame and sends. Returns how many frames that were: 0 or 1.
+unsigned rpc_conn_flush(struct rpc_conn *c);
+size_t rpc_conn_unsent(const struct rpc_conn *c); // bytes
+
+// ---- shared ----
+
+int rpc_errno(int nng_error); // -errno
+static inline void rpc_count(struct metric_cell *cell, double n)
+{
+    if (cell)
+        cell->value += n;
+}
