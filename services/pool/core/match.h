@@ -1,5 +1,5 @@
 // The matching rule (licenses.md, "Matching") for one license and one request. Pure arithmetic; which
-// licenses have a free seat and which is taken first among equals is services/pool/core/alloc.h.
+// licenses have a free seat and which is taken first among equals is services/pool/core/plan.c.
 #pragma once
 
 #include "common/core/license_block.h"
@@ -36,10 +36,10 @@ bool match_edition_covers(enum edition license, enum edition requested, struct v
 enum match_reason match_terms_check(const struct match_terms *license,
                                     const struct match_terms *request);
 
-// For a license that serves: the order of preference up to the expiry date and the UUID, which
-// decide between equals. <0: a is taken before b.
-int match_compare(const struct match_terms *a, const struct match_terms *b,
-                  const struct match_terms *request);
+// For a license that serves: its place in the order of preference before versions are looked at (step,
+// precise edition, surplus modules), less is better. Equal ones: the older version, then the earlier
+// expiry, then the lesser UUID. Below 256.
+unsigned match_rank(const struct match_terms *license, const struct match_terms *request);
 
 #define MATCH_REASON_BYTES 32
 // The reason as in api.md; missing is used for MATCH_MODULES_MISSING only. Returns buf.
