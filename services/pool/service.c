@@ -1,14 +1,11 @@
 #include "services/pool/service.h"
 
+#include "common/daemon.h"
 #include "common/log.h"
 #include "services/pool/internal.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "common/daemon.h"
 
 #define TICK_BUDGET 2000 // sessions looked at before calls are served again
 
