@@ -1,0 +1,417 @@
+"""berth-trust with berth-cloud, and with backends that are none: what becomes of the verdict."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from berth import BUILD, Process, free_port, make_tls_certificate, run, vendor, wait_until
+
+SERVER = "BERTH-COMP-1"
+
+
+class Place:
+    """Vendor keys, a backend, and hosts that run trust."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.keys = folder / "keys"
+        vendor("init", "--dir", self.keys)
+        self.port = free_port()
+        self.state = folder / "cloud.db"
+        self.issue("server-license")
+        self.cloud_process = None
+        self.processes = []
+
+    def issue(self, out, *more, server=SERVER):
+        vendor("cloud-license", "--dir", self.keys, "--server-id", server, "--cloud-url",
+               f"https://localhost:{self.port}", "--out", self.folder / out, *more)
+
+    def process(self, command, log):
+        process = Process(command, log)
+        self.processes.append(process)
+        return process
+
+    def cloud(self, *more, keys=None):
+        log = self.folder / "cloud.log"
+        log.unlink(missing_ok=True)
+        self.cloud_process = self.process(
+            [BUILD / "berth-cloud", "serve", "--dir", (keys or self.keys) / "cloud", "--listen",
+             f"127.0.0.1:{self.port}", "--state", self.state, *more], log)
+        wait_until(lambda: "cloud.listening" in self.cloud_process.text(), what="backend")
+
+    def command(self, *words):
+        return run(BUILD / "berth-cloud", *words, "--state", self.state).stdout
+
+    def stop_cloud(self):
+        self.cloud_process.stop()
+
+    def stop(self):
+        for process in self.processes:
+            with contextlib.suppress(AssertionError, ValueError):
+                if process.running():
+                    process.stop(signal.SIGKILL)
+
+
+class Host:
+    """One host with its own state folder; `license` may be a copy of another's."""
+
+    def __init__(self, place, name="host", license_dir="server-license", **cloud):
+        self.place, self.folder = place, place.folder / name
+        self.folder.mkdir()
+        self.ops = free_port()
+        shutil.copytree(place.folder / license_dir, self.folder / "server-license")
+        settings = {"check_interval": "1 s", "grace": "4 h", **cloud}
+        self.config = self.folder / "config.yaml"
+        make_tls_certificate(self.folder)
+        self.config.write_text(json.dumps({
+            "serve": {"licenses": {"tls": {"certificate": "tls.pem", "key": "tls.key"}}},
+            "trust": {"vendor_ca": str(place.keys / "vendor-ca.pem"),
+                      "state_dir": "state", "server_license": "server-license",
+                      "cloud": settings},
+            "rpc": {"trust": f"ipc://{self.folder}/trust.sock"},
+            "ops": {"trust": f"127.0.0.1:{self.ops}"}}))
+        self.process = None
+
+    def spawn(self):
+        self.process = self.place.process([BUILD / "berth-trust", "-c", self.config],
+                                          self.folder / "trust.log")
+        return self.process
+
+    def start(self):
+        self.spawn()
+        wait_until(lambda: self.died() or self.state() == "valid", what="trust valid")
+        return self
+
+    def died(self):
+        if not self.process.running():
+            pytest.fail("trust ended: " + self.process.text())
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ops}{path}", timeout=5) as answer:
+            return answer.read().decode()
+
+    def state(self):
+        found = re.search(r'^berth_verdict_state\{state="(\w+)"\} 1$', self.get("/metrics"), re.M)
+        return found and found.group(1)
+
+    def metric(self, name):
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.get("/metrics"), re.M)
+        return float(found.group(1)) if found else 0.0
+
+    def becomes(self, state, seconds=10):
+        wait_until(lambda: self.state() == state, seconds, f"verdict {state}")
+
+    def refused_start(self):
+        process = self.spawn()
+        assert process.wait(20) == 1, process.text()
+        text = process.text()
+        assert SERVER in text and str(self.folder) in text and str(self.place.port) in text, text
+        return text
+
+
+@pytest.fixture
+def place(tmp_path):
+    place = Place(tmp_path)
+    yield place
+    place.stop()
+
+
+def test_valid_revoked_restored(place):
+    place.cloud()
+    host = Host(place).start()
+    assert SERVER in place.command("list")
+    place.command("revoke", SERVER)
+    host.becomes("invalid", 4)
+    assert "revoked" in host.process.text() and "revoked" in place.command("list")
+    place.command("restore", SERVER)
+    host.becomes("valid", 4)
+
+
+def test_backend_gone_grace_over_and_back(place):
+    place.cloud()
+    host = Host(place, grace="2 s").start()
+    place.cloud_process.stop(signal.SIGKILL)
+    host.becomes("grace", 4)
+    assert 0 < host.metric("berth_grace_seconds_left") <= 2
+    host.becomes("invalid", 4)
+    assert "grace-over" in host.process.text()
+    place.cloud()
+    host.becomes("valid", 4)
+
+
+def test_no_start_without_backend(place):
+    assert "confirm" in Host(place).refused_start()
+
+
+def test_no_start_when_revoked(place):
+    place.cloud()
+    place.command("revoke", SERVER)
+    assert "revoked" in Host(place).refused_start()
+
+
+def test_backend_of_another_vendor(place, tmp_path):
+    vendor("init", "--dir", tmp_path / "false")
+    place.cloud(keys=tmp_path / "false")
+    assert "certificate" in Host(place).refused_start()
+
+
+def test_killed_trust_continues_at_once(place):
+    place.cloud()
+    host = Host(place).start()
+    token = host.folder / "state" / "cloud-token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    for _ in range(5):
+        host.process.stop(signal.SIGKILL)
+        host.start()
+
+
+def test_copied_key_is_in_use_elsewhere_until_goodbye(place):
+    place.cloud()
+    first = Host(place, "first").start()
+    second = Host(place, "second")
+    assert "in use on another host" in second.refused_start()
+    assert first.state() == "valid"
+    assert first.process.stop() == 0
+    second.start()
+    assert "in use on another host" in first.refused_start()
+
+
+def test_copied_key_and_silence(place):
+    place.cloud("--silence", "2")
+    first = Host(place, "first").start()
+    first.process.stop(signal.SIGKILL)
+    second = Host(place, "second")
+    wait_until(lambda: try_start(second), 10, "the other host may take it after the silence")
+    assert second.state() == "valid"
+
+
+def try_start(host):
+    host.spawn()
+    return wait_until(lambda: not host.process.running() or host.state() == "valid",
+                      what="start decided") and host.process.running()
+
+
+def test_cloned_disk(place):
+    """The clone has the token too. Only one of the two goes on."""
+    place.cloud()
+    first = Host(place, "first").start()
+    second = Host(place, "second")
+    shutil.copytree(first.folder / "state", second.folder / "state")
+    second.spawn()
+    wait_until(lambda: not second.process.running() or "invalid" in (first.state(), second.state()),
+               10, "one of the two loses")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_key_that_others_may_read(place, mode):
+    place.cloud()
+    host = Host(place)
+    key = host.folder / "server-license" / "server-license.key"
+    key.chmod(mode)
+    process = host.spawn()
+    assert process.wait(20) == 1 and "chmod 600" in process.text() and str(key) in process.text()
+
+
+def test_key_of_another_license(place):
+    place.cloud()
+    place.issue("other")
+    host = Host(place)
+    shutil.copy(place.folder / "other" / "server-license.key", host.folder / "server-license")
+    process = host.spawn()
+    assert process.wait(20) == 1 and "does not belong" in process.text()
+
+
+def test_state_dir_that_cannot_be_written(place):
+    place.cloud()
+    host = Host(place)
+    (host.folder / "state").write_text("a file")
+    process = host.spawn()
+    assert process.wait(20) == 78 and "state_dir" in process.text()
+
+
+def test_damaged_token_is_not_fatal(place):
+    place.cloud()
+    host = Host(place).start()
+    assert host.process.stop() == 0
+    (host.folder / "state" / "cloud-token").write_bytes(b"\0\xff" * 4000)
+    host.start()
+    assert "cloud.token-ignored" in host.process.text()
+
+
+# ---- backends that answer what is no answer ----
+
+class FalseBackend:
+    """Has the vendor's TLS certificate, and says what it is told."""
+
+    def __init__(self, place):
+        cloud = place.keys / "cloud"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cloud / "cloud.pem", cloud / "cloud.key")
+        context.load_verify_locations(cloud / "vendor-ca.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        self.context, self.mode, self.requests = context, "ok", 0
+        self.socket = socket.create_server(("127.0.0.1", place.port))
+        self.port = place.port
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        with contextlib.suppress(OSError), connection:
+            connection.settimeout(20)
+            with self.context.wrap_socket(connection, server_side=True) as tls:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    data = tls.recv(65536)
+                    if not data:
+                        return
+                    head += data
+                self.requests += 1
+                self.answer(tls)
+
+    def answer(self, tls):
+        good = json.dumps({"format": 1, "status": "ok", "nextCheckSeconds": 1, "token": "t",
+                           "ledger": None, "revokedKeyIds": []}).encode()
+        answers = {
+            "ok": (200, good), "500": (500, good), "204": (204, b""), "garbage": (200, b"\xff{]"),
+            "empty": (200, b""), "html": (200, b"<html>ok</html>"), "cut": (200, good[:-4]),
+            "twice": (200, good + good), "format": (200, good.replace(b'"format": 1', b'"format": 2')),
+            "refused-403": (403, b'{"format":1,"status":"refused","reason":"revoked",'
+                                 b'"nextCheckSeconds":1,"token":""}'),
+        }
+        if self.mode == "redirect":
+            tls.sendall(f"HTTP/1.1 307 x\r\nLocation: https://localhost:{self.port}/v1/validate\r\n"
+                        "Content-Length: 0\r\n\r\n".encode())
+        elif self.mode == "huge":
+            tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5368709120\r\n\r\n")
+            with contextlib.suppress(OSError):
+                for _ in range(5 * 1024):
+                    tls.sendall(b" " * 1048576)
+        elif self.mode == "headers":
+            tls.sendall(b"HTTP/1.1 200 OK\r\n")
+            with contextlib.suppress(OSError):
+                while True:
+                    tls.sendall(b"X: " + b"a" * 8000 + b"\r\n")
+        elif self.mode == "close":
+            return
+        else:
+            status, body = answers[self.mode]
+            tls.sendall(f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n"
+                        "Connection: close\r\n\r\n".encode() + body)
+
+    def close(self):
+        self.socket.close()
+
+
+@pytest.mark.parametrize("mode", ["500", "204", "garbage", "empty", "html", "cut", "twice", "format",
+                                  "refused-403", "redirect", "huge", "headers", "close"])
+def test_answer_that_is_none(place, mode):
+    backend = FalseBackend(place)
+    try:
+        host = Host(place, grace="3 s").start()
+        backend.mode = mode
+        host.becomes("grace", 5)
+        before = backend.requests
+        wait_until(lambda: backend.requests > before, what="it is asked again")
+        host.becomes("invalid", 6)
+        assert "grace-over" in host.process.text()
+        assert "5368709120" not in host.process.text()
+        backend.mode = "ok"
+        host.becomes("valid", 5)
+    finally:
+        backend.close()
+
+
+def test_trust_goes_on_while_the_backend_hangs(place):
+    backend = FalseBackend(place)
+    try:
+        host = Host(place).start()
+        backend.socket.close()
+        with socket.create_server(("127.0.0.1", place.port)):  # accepts and never speaks
+            for _ in range(20):
+                assert host.state() in ("valid", "grace")
+            assert host.process.stop(seconds=5) == 0
+    finally:
+        backend.close()
+
+
+# ---- the backend by itself ----
+
+def post(place, license_dir, body, path="/v1/validate", cert=True):
+    command = ["curl", "-s", "--max-time", "20", "--cacert", place.keys / "vendor-ca.pem", "-w",
+               "\n%{http_code}", "-H", "Content-Type: application/json", "-d",
+               body if isinstance(body, str) else json.dumps(body)]
+    if cert:
+        folder = place.folder / license_dir
+        command += ["--cert", folder / "server-license.pem", "--key", folder / "server-license.key"]
+    done = subprocess.run([*map(str, command), f"https://localhost:{place.port}{path}"],
+                          capture_output=True, text=True, timeout=30)
+    text, _, status = done.stdout.rpartition("\n")
+    return int(status), text
+
+
+def question(server=SERVER, token=""):
+    return {"format": 1, "serverId": server, "token": token, "version": "1", "uptimeSeconds": 1,
+            "ledger": None}
+
+
+def test_backend_refuses_what_is_no_server(place, tmp_path):
+    place.cloud()
+    assert post(place, "server-license", question())[0] == 200
+    assert post(place, "server-license", question("OTHER"))[0] == 403
+    assert post(place, "server-license", "{")[0] == 400
+    assert post(place, "server-license", question(), cert=False)[0] in (0, 403)
+    make_tls_certificate(place.folder, stem="server-license")
+    assert post(place, ".", question())[0] in (0, 403)
+    assert post(place, "server-license", "x" * 100000)[0] in (0, 413)
+    assert place.cloud_process.running()
+
+
+def test_backend_commands(place):
+    place.cloud()
+    assert post(place, "server-license", question())[0] == 200
+    assert "in use" in place.command("list")
+    key = "0123456789abcdef"
+    place.command("revoke-key", key)
+    place.command("revoke", SERVER)
+    status, text = post(place, "server-license", question())
+    answer = json.loads(text)
+    assert status == 200 and answer["status"] == "refused" and answer["reason"] == "revoked"
+    assert answer["revokedKeyIds"] == [key] and 1 <= answer["nextCheckSeconds"] <= 3600
+    place.stop_cloud()
+    place.cloud()
+    assert json.loads(post(place, "server-license", question())[1])["reason"] == "revoked"
+    for bad in (["revoke"], ["revoke", "a/b"], ["nonsense"], ["list", "x"], ["revoke-key", "12"]):
+        assert run(BUILD / "berth-cloud", *bad, "--state", place.state, check=False).returncode == 2
+    assert run(BUILD / "berth-cloud", "list", "--state", place.folder / "none.db",
+               check=False).returncode == 1
+
+
+def test_backend_many_servers(place):
+    place.cloud()
+    ids = [f"MANY-{i}" for i in range(40)]
+    for server in ids:
+        place.issue(server, server=server)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda s: post(place, s, question(s)), ids * 2))
+    assert all(status == 200 for status, _ in answers)
+    assert [json.loads(text)["status"] for _, text in answers[:40]] == ["ok"] * 40
+    assert all(json.loads(t)["reason"] == "in-use-elsewhere" for _, t in answers[40:])
+    assert os.stat(place.state).st_mode & 0o077 == 0
