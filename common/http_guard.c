@@ -167,7 +167,10 @@ static ssize_t corked_send(struct http_conn *c, const void *data, size_t len)
         c->uncorking = true;
     }
     // A part that does not fit into the socket stays in GnuTLS; the caller tries the same again.
+    // It calls gnutls_record_send, which is ours.
+    c->flushing = true;
     int n = gnutls_record_uncork(c->session, 0);
+    c->flushing = false;
     if (n < 0)
         return n;
     c->corked = c->uncorking = false;
@@ -179,7 +182,7 @@ static ssize_t corked_send(struct http_conn *c, const void *data, size_t len)
 ssize_t gnutls_record_send(gnutls_session_t session, const void *data, size_t len)
 {
     struct http_conn *c = gnutls_db_get_ptr(session);
-    if (!c || c->session != session)
+    if (!c || c->session != session || c->flushing)
         return real_record_send(session, data, len);
     bool cork = c->corked || (c->answering && c->current && c->current->has_body);
     ssize_t n = cork ? corked_send(c, data, len) : real_record_send(session, data, len);

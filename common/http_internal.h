@@ -6,6 +6,7 @@
 #include "common/core/http_framing.h"
 #include "common/http_server.h"
 
+#include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <microhttpd.h>
@@ -56,7 +57,8 @@ struct http_conn {
     bool refusal_sent; // the answer to a refused request was written
     bool answering;    // a response is queued in libmicrohttpd
     bool corked;       // the header of the answer waits for its body
-    bool uncorking;
+    bool uncorking;      // the body was taken, but not all of it is sent
+    bool flushing;       // inside GnuTLS
     struct mono_time since;        // accepted, or last change between phases
     struct mono_time header_began;
     struct mono_time answer_began;

@@ -164,7 +164,7 @@ static struct MHD_Daemon *daemon_start(struct http_server *s, int fd)
     unsigned flags = MHD_USE_EPOLL | (s->options.tls ? MHD_USE_TLS : 0);
     struct MHD_OptionItem tls_items[] = {
         {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)http_tls_priorities},
-        {MHD_OPTION_HTTPS_CERT_CALLBACK, (intptr_t)http_tls_refuse_own, NULL},
+        {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(uintptr_t)http_tls_refuse_own},
         {MHD_OPTION_END, 0, NULL},
     };
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
@@ -184,10 +184,8 @@ static int server_start(struct http_server *s, struct error *err)
         return fd;
     s->port = socket_port(fd);
     s->daemon = daemon_start(s, fd);
-    if (!s->daemon) {
-        close(fd);
+    if (!s->daemon) // which has closed fd
         return error_set(err, "cannot start the HTTP server at port %u", s->port), -EIO;
-    }
     int epoll_fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     int r = loop_fd_add(s->loop, &s->epoll, epoll_fd, EPOLLIN, on_epoll, s);
     if (r)
