@@ -139,6 +139,8 @@ char *crypto_cert_pem(const struct crypto_cert *cert)
     char *data;
     long len = BIO_get_mem_data(bio, &data);
     char *pem = strndup(data, (size_t)len);
+    if (!pem)
+        abort();
     BIO_free(bio);
     return pem;
 }
@@ -264,7 +266,10 @@ int crypto_cert_verify(const struct crypto_cert *cert, const struct crypto_ca *c
     struct wall_time until = crypto_cert_not_after(cert);
     // The chain at a moment at which the certificate is valid, so that "expired" and "forged" are
     // told apart.
-    struct wall_time at = now.s < from.s ? from : now.s > until.s ? until : now;
+    // To OpenSSL it has expired at the second of notAfter, to RFC 5280 behind it.
+    struct wall_time at = now.s < from.s     ? from
+                          : now.s >= until.s ? (struct wall_time){until.s - 1}
+                                             : now;
     int code = verify_chain(cert->x509, ca, at);
     if (code != X509_V_OK) {
         error_set(err, "not issued by the vendor's CA (%s)", X509_verify_cert_error_string(code));

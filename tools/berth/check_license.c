@@ -10,14 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] =
-    "usage: berth check-license FILE… [-c FILE] [--ca FILE] [--server-license FILE]\n"
-    "                           [--server-id ID]\n"
-    "  -c FILE               configuration file of the server: its vendor CA and server license\n"
-    "  --ca FILE             the vendor's CA (vendor-ca.pem)\n"
-    "  --server-license FILE server-license.pem: the server's ID and the license keys it trusts\n"
-    "  --server-id ID        the server that the licenses must be issued for\n";
-
 struct trust_source {
     const char *ca, *server_license, *server_id, *config_file;
     struct config *config;
@@ -31,27 +23,22 @@ static int read_arguments(struct trust_source *t, int argc, char **argv)
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},    {"ca", required_argument, NULL, 'a'},
         {"server-id", required_argument, NULL, 'i'}, {"server-license", required_argument, NULL, 'l'},
-        {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0}};
+        {NULL, 0, NULL, 0}};
     int c;
     optind = 0;
-    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
         switch (c) {
         case 'c': t->config_file = optarg; break;
         case 'a': t->ca = optarg; break;
         case 'i': t->server_id = optarg; break;
         case 'l': t->server_license = optarg; break;
-        case 'h':
-            fputs(usage, stdout);
-            return -1;
-        default:
-            fputs(usage, stderr);
-            return EXIT_USAGE;
+        default: return BERTH_USAGE;
         }
     }
     if (optind < argc)
-        return EXIT_DONE;
-    fprintf(stderr, "berth check-license: no file is given\n%s", usage);
-    return EXIT_USAGE;
+        return BERTH_OK;
+    fprintf(stderr, "berth check-license: no file is given\n");
+    return BERTH_USAGE;
 }
 
 static int read_config(struct trust_source *t, struct error *err)
@@ -118,13 +105,13 @@ static int print_record(const struct trust_source *t, const char *path,
                : f->valid_from.s > now.s         ? "not valid yet, until "
                                                  : "valid until ",
                f->valid_until.s == WALL_MAX.s ? "" : wall_format(f->valid_until, until));
-        return EXIT_DONE;
+        return BERTH_OK;
     }
     printf("refused: %s: %s\n", license_refusal_name(record->refusal), record->reason);
     if (record->refusal == LICENSE_UNKNOWN_KEY && !t->license.license_keys_len)
         fputs("berth check-license: which license keys are trusted is in the server license: give "
               "-c FILE, or --ca and --server-license\n", stderr);
-    return EXIT_REFUSED;
+    return BERTH_REFUSED;
 }
 
 static int check_file(const struct trust_source *t, const char *path)
@@ -138,10 +125,10 @@ static int check_file(const struct trust_source *t, const char *path)
     };
     struct license_set *set = NULL;
     license_load_file(&set, path, &keys, NULL);
-    int status = EXIT_DONE;
+    int status = BERTH_OK;
     for (size_t i = 0; i < set->records_len; i++) {
         if (print_record(t, path, &set->records[i]))
-            status = EXIT_REFUSED;
+            status = BERTH_REFUSED;
     }
     if (!set->records_len)
         printf("%s: ok, but it holds no license\n", path);
@@ -155,10 +142,10 @@ int command_check_license(int argc, char **argv)
     struct error err = {""};
     int status = read_arguments(&trust, argc, argv);
     if (status)
-        return status < 0 ? EXIT_DONE : status;
+        return status;
     if (read_trust(&trust, &err)) {
         fprintf(stderr, "berth check-license: %s\n", err.text);
-        status = EXIT_REFUSED;
+        status = BERTH_REFUSED;
     } else {
         for (int i = optind; i < argc; i++) // all of them, whatever the first ones say
             status |= check_file(&trust, argv[i]);

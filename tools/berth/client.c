@@ -17,57 +17,50 @@
 
 // ---- arguments ----
 
-static int check_source(const struct client *client, const char *usage)
+static int check_source(const struct client *client)
 {
     if (client->config || (client->server && client->ca))
-        return EXIT_DONE;
+        return BERTH_OK;
     if (client->server)
         fprintf(stderr, "berth %s: --server needs --ca FILE\n", client->name);
     else
         fprintf(stderr, "berth %s: give --server URL and --ca FILE, or -c FILE of the server\n",
                 client->name);
-    fputs(usage, stderr);
-    return EXIT_USAGE;
+    return BERTH_USAGE;
 }
 
 static int load_config(struct client *client, const char *path)
 {
     struct error err = {""};
     if (!config_load(&client->config, path, &err))
-        return EXIT_DONE;
+        return BERTH_OK;
     fprintf(stderr, "berth %s: %s\n", client->name, err.text);
-    return EXIT_REFUSED;
+    return BERTH_REFUSED;
 }
 
-int client_init(struct client *client, int argc, char **argv, const char *usage)
+int client_init(struct client *client, int argc, char **argv)
 {
     static const struct option options[] = {
         {"server", required_argument, NULL, 's'}, {"ca", required_argument, NULL, 'a'},
         {"token-file", required_argument, NULL, 't'}, {"config", required_argument, NULL, 'c'},
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
     *client = (struct client){.name = argv[0]};
     const char *config = NULL;
     int c;
     optind = 0; // the main program may have read options of its own
-    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
         switch (c) {
         case 's': client->server = optarg; break;
         case 'a': client->ca = optarg; break;
         case 't': client->token_file = optarg; break;
         case 'c': config = optarg; break;
         case 'j': client->json = true; break;
-        case 'h':
-            fputs(usage, stdout);
-            client->help = true;
-            return EXIT_DONE;
-        default:
-            fputs(usage, stderr);
-            return EXIT_USAGE;
+        default: return BERTH_USAGE;
         }
     }
     if (optind < argc) {
-        fprintf(stderr, "berth %s: unknown argument \"%s\"\n%s", client->name, argv[optind], usage);
-        return EXIT_USAGE;
+        fprintf(stderr, "berth %s: unknown argument \"%s\"\n", client->name, argv[optind]);
+        return BERTH_USAGE;
     }
     if (config) {
         int status = load_config(client, config);
@@ -75,7 +68,7 @@ int client_init(struct client *client, int argc, char **argv, const char *usage)
             return status;
     }
     client->arena = arena_new(65536);
-    return check_source(client, usage);
+    return check_source(client);
 }
 
 void client_fini(struct client *client)
@@ -188,8 +181,8 @@ static int perform(struct client *client, enum client_port port, const char *pat
             error_set(err, "%s: %s", t.urls[i], why.text);
     }
     if (!r)
-        return EXIT_DONE;
-    return r == -EINVAL ? EXIT_USAGE : EXIT_UNREACHABLE;
+        return BERTH_OK;
+    return r == -EINVAL ? BERTH_USAGE : BERTH_UNREACHABLE;
 }
 
 static int read_answer(struct client *client, const struct https_request *request,
@@ -197,16 +190,16 @@ static int read_answer(struct client *client, const struct https_request *reques
 {
     if (answer->status == 404)
         return error_set(err, "%s: no such path: is this the right port?", request->url),
-               EXIT_REFUSED;
+               BERTH_REFUSED;
     if (answer->status != 200 && answer->status != 401 && answer->status != 429)
-        return error_set(err, "%s: HTTP status %d", request->url, answer->status), EXIT_REFUSED;
+        return error_set(err, "%s: HTTP status %d", request->url, answer->status), BERTH_REFUSED;
     struct error why = {""};
     *out = json_parse(client->arena, answer->body.data ? answer->body.data : "", answer->body.len,
                       &why);
     if (*out)
-        return EXIT_DONE;
+        return BERTH_OK;
     return error_set(err, "%s: HTTP status %d, %s", request->url, answer->status, why.text),
-           EXIT_REFUSED;
+           BERTH_REFUSED;
 }
 
 static int exchange(struct client *client, enum client_port port, const char *path,
@@ -253,7 +246,7 @@ int client_try(struct client *client, enum client_port port, const char *method,
     const char *headers[3] = {"Content-Type: application/json"};
     if (port == CLIENT_ADMIN) {
         if (read_token(client, token, sizeof token, err))
-            return EXIT_REFUSED;
+            return BERTH_REFUSED;
         snprintf(authorization, sizeof authorization, "Authorization: Bearer %s", token);
         headers[1] = authorization;
     }
@@ -271,10 +264,10 @@ int client_try(struct client *client, enum client_port port, const char *method,
     const cJSON *error = cJSON_GetObjectItemCaseSensitive(root, "error");
     *out = cJSON_GetObjectItemCaseSensitive(root, "result");
     if (!error && *out)
-        return EXIT_DONE;
+        return BERTH_OK;
     error_set(err, "the server refuses: %s (%.0f)", printable(client, client_string(error, "message")),
               client_number(error, "code"));
-    return EXIT_REFUSED;
+    return BERTH_REFUSED;
 }
 
 int client_call(struct client *client, enum client_port port, const char *method, cJSON **out)

@@ -4,12 +4,10 @@
 #include "common/config.h"
 #include "common/core/arena.h"
 #include "common/core/error.h"
+#include "tools/berth/berth.h"
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>
-
-// Exit status of `berth`.
-enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 3 };
 
 enum client_port { CLIENT_LICENSES, CLIENT_ADMIN };
 
@@ -20,13 +18,12 @@ struct client {
     const char *server, *ca, *token_file; // of the command line, or NULL
     struct config *config;  // of -c, or NULL
     bool json;
-    bool help;              // -h: usage was printed
     struct arena *arena;    // answers live here
 };
 
-// Reads --server, --ca, --token-file, -c, --json. usage is printed for -h, and for an error.
-// Returns an exit status; EXIT_DONE with client->help if there is nothing to do.
-int client_init(struct client *client, int argc, char **argv, const char *usage);
+// Reads --server, --ca, --token-file, -c, --json. Returns an exit code, after a message if it is
+// not BERTH_OK. client_fini in any case.
+int client_init(struct client *client, int argc, char **argv);
 void client_fini(struct client *client);
 
 // GET of a path that answers with JSON.
@@ -43,10 +40,5 @@ void client_print_json(const cJSON *value);
 const char *client_string(const cJSON *object, const char *key);
 double client_number(const cJSON *object, const char *key);
 
-// The subcommands; argv[0] is the subcommand's name.
-int command_status(int argc, char **argv);
-int command_licenses(int argc, char **argv);
-int command_sessions(int argc, char **argv);
-int command_check_license(int argc, char **argv);
-// Used by status too.
+// The table of `berth licenses`; status shows it too.
 void licenses_print(const cJSON *licenses);

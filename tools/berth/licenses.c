@@ -4,13 +4,6 @@
 
 #include <stdio.h>
 
-static const char usage[] =
-    "usage: berth licenses (--server URL --ca FILE | -c FILE) [--json]\n"
-    "  --server URL   of the server, https://HOST:22022\n"
-    "  --ca FILE      certificate (PEM) that the server's certificate is checked against\n"
-    "  -c FILE        configuration file of a server on this machine\n"
-    "  --json         the server's answer instead of a table\n";
-
 void licenses_print(const cJSON *licenses)
 {
     static const char *const heads[] = {"FEATURE", "VERSION", "EDITION", "MODULES", ">SEATS",
@@ -43,8 +36,8 @@ int command_licenses(int argc, char **argv)
 {
     struct client client;
     cJSON *licenses = NULL;
-    int status = client_init(&client, argc, argv, usage);
-    if (!status && !client.help) {
+    int status = client_init(&client, argc, argv);
+    if (!status) {
         status = client_call(&client, CLIENT_LICENSES, "ListLicensesV1", &licenses);
         if (!status && client.json)
             client_print_json(licenses);

@@ -3,6 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+// Of every command that asks a server.
+#define CLIENT_USAGE                                                                               \
+    "  --ca FILE     certificate (PEM) that the server's certificate is checked against\n"         \
+    "  -c FILE       configuration file of a server on this machine\n"
+
 static const struct command commands[] = {
     {"serve", "runs the server: trust, pool, borrow and gateway under one supervisor",
      "all|licenses [-c FILE]\n"
@@ -12,6 +17,30 @@ static const struct command commands[] = {
      command_serve},
     {"check-config", "says whether a configuration file is right, and if not, all that is wrong",
      "FILE", command_check_config},
+    {"check-license", "says whether a server would accept license files, and if not, why",
+     "FILE… [-c FILE] [--ca FILE] [--server-license FILE] [--server-id ID]\n"
+     "  -c FILE                configuration file of the server: its vendor CA and server license\n"
+     "  --ca FILE              the vendor's CA (vendor-ca.pem)\n"
+     "  --server-license FILE  server-license.pem: the server's ID and the license keys it trusts\n"
+     "  --server-id ID         the server that the licenses must be issued for",
+     command_check_license},
+    {"status", "shows verdict, licenses, sessions and borrows of a server at a glance",
+     "(--server URL --ca FILE | -c FILE) [--json]\n"
+     "  --server URL  of the server, https://HOST:22022\n" CLIENT_USAGE
+     "  --json        one JSON object instead of text\n"
+     "The sessions are shown with -c only: they are on the admin port.",
+     command_status},
+    {"licenses", "shows what licenses a server has, and how much of them is free",
+     "(--server URL --ca FILE | -c FILE) [--json]\n"
+     "  --server URL  of the server, https://HOST:22022\n" CLIENT_USAGE
+     "  --json        the server's answer instead of a table",
+     command_licenses},
+    {"sessions", "shows who holds a seat",
+     "(--server URL --ca FILE --token-file FILE | -c FILE) [--json]\n"
+     "  --server URL  of the server's admin port, https://HOST:22023\n" CLIENT_USAGE
+     "  --token-file FILE  admin.token of the server\n"
+     "  --json        the server's answer instead of a table, with whole session IDs",
+     command_sessions},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 

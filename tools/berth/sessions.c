@@ -5,14 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char usage[] =
-    "usage: berth sessions (--server URL --ca FILE --token-file FILE | -c FILE) [--json]\n"
-    "  --server URL       of the server's admin port, https://HOST:22023\n"
-    "  --ca FILE          certificate (PEM) that the server's certificate is checked against\n"
-    "  --token-file FILE  admin.token of the server\n"
-    "  -c FILE            configuration file of a server on this machine\n"
-    "  --json             the server's answer instead of a table, with whole session IDs\n";
-
 // A whole session ID is as good as the session: a table that is shown around has its beginning.
 static void add_session_id(struct table *table, const char *id)
 {
@@ -55,8 +47,8 @@ int command_sessions(int argc, char **argv)
 {
     struct client client;
     cJSON *sessions = NULL;
-    int status = client_init(&client, argc, argv, usage);
-    if (!status && !client.help) {
+    int status = client_init(&client, argc, argv);
+    if (!status) {
         status = client_call(&client, CLIENT_ADMIN, "ListSessionsV1", &sessions);
         if (!status && client.json)
             client_print_json(sessions);

@@ -3,14 +3,6 @@
 
 #include <stdio.h>
 
-static const char usage[] =
-    "usage: berth status (--server URL --ca FILE | -c FILE) [--json]\n"
-    "  --server URL   of the server, https://HOST:22022\n"
-    "  --ca FILE      certificate (PEM) that the server's certificate is checked against\n"
-    "  -c FILE        configuration file of a server on this machine\n"
-    "  --json         one JSON object instead of text\n"
-    "The sessions are shown with -c only: they are on the admin port.\n";
-
 static void print_safe(const char *label, const char *text)
 {
     printf("%-10s ", label);
@@ -76,8 +68,8 @@ int command_status(int argc, char **argv)
     struct client client;
     struct error why = {"they are on the admin port (use -c FILE)"};
     cJSON *protection = NULL, *licenses = NULL, *sessions = NULL;
-    int status = client_init(&client, argc, argv, usage);
-    if (!status && !client.help) {
+    int status = client_init(&client, argc, argv);
+    if (!status) {
         status = client_get(&client, CLIENT_LICENSES, "/health/protection", &protection);
         if (!status)
             status = client_call(&client, CLIENT_LICENSES, "ListLicensesV1", &licenses);
