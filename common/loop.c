@@ -184,14 +184,12 @@ void loop_timer_arm(struct loop *loop, struct loop_timer *t, struct mono_time wh
 
 static void run_timers(struct loop *loop)
 {
-    // What is armed while this runs waits for the next turn, even if it is due: no starvation.
-    while (loop->timers && loop->heap[1]->when.ms <= loop->now.ms) {
+    // No more than there were at first, so that one that arms itself again cannot starve the rest. A
+    // handler may free its timer.
+    for (uint32_t n = loop->timers; n && loop->timers && loop->heap[1]->when.ms <= loop->now.ms; n--) {
         struct loop_timer *t = loop->heap[1];
         loop_timer_cancel(loop, t);
-        struct mono_time due = t->when;
         t->fn(t->ctx);
-        if (t->heap_index && t->when.ms <= due.ms)
-            break;
     }
 }
 
@@ -377,5 +375,6 @@ int loop_run(struct loop *loop)
             idle_done = true;
         }
     }
+    loop->stopping = false; // it may run again
     return 0;
 }
