@@ -107,13 +107,16 @@ static bool had_record(const struct license_set *set, const struct license_recor
     return false;
 }
 
-static void log_changes(struct scan *s, const char *path, const struct license_set *before,
+// Returns whether there is anything new, or less than before.
+static bool log_changes(struct scan *s, const char *path, const struct license_set *before,
                         const struct license_set *after)
 {
+    bool changed = !before || before->records_len != after->records_len;
     for (size_t i = 0; i < after->records_len; i++) {
         const struct license_record *r = &after->records[i];
         if (had_record(before, r))
             continue;
+        changed = true;
         s->refusals[r->refusal]++;
         if (r->refusal)
             log_warn("license.refused", LOG_S("file", path), LOG_I("line", r->line),
@@ -123,6 +126,7 @@ static void log_changes(struct scan *s, const char *path, const struct license_s
                      LOG_S("uuid", r->fields.uuid), LOG_S("feature", r->fields.feature),
                      LOG_S("version", r->fields.version_text), LOG_I("count", r->fields.count));
     }
+    return changed;
 }
 
 // ---- files ----
@@ -185,8 +189,7 @@ static void look_at_file(struct scan *s, struct scan_file *f, struct scan_file *
     license_load_file(&f->set, f->path, o->keys, &f->st);
     f->racy = f->st.st_ino && age >= 0 && age < SETTLE_MS;
     s->again |= f->racy;
-    log_changes(s, f->path, old ? old->set : NULL, f->set);
-    s->changed = true;
+    s->changed |= log_changes(s, f->path, old ? old->set : NULL, f->set);
 }
 
 static bool is_license_name(const char *name)

@@ -344,8 +344,10 @@ void watcher_free(struct watcher **watcher)
     *watcher = NULL;
     if (!w)
         return;
-    if (w->looking)
+    if (w->looking) {
         pthread_join(w->thread, NULL);
+        loop_post_cancel(w->loop, &w->done);
+    }
     loop_timer_cancel(w->loop, &w->timer);
     if (w->inotify_fd >= 0) {
         loop_fd_del(w->loop, &w->fd_handle);
