@@ -103,6 +103,7 @@ struct http_server {
     struct loop_timer kick;  // now: a pass outside of a turn was asked for
     struct loop_timer sweep; // deadlines
     bool run, in_pass, refusals_waiting;
+    unsigned answers;  // queued and not completed
     uint64_t progress; // whatever moved; a pass that moves nothing is the last
 
     bool draining, drained;

@@ -154,6 +154,7 @@ static enum MHD_Result queue(struct http_request *r, struct MHD_Connection *mhd)
         add_header(r->response, "Connection", "close");
     r->queued = true;
     r->conn->answering = true;
+    r->server->answers++;
     r->conn->answer_began = loop_now(r->server->loop);
     r->server->progress++;
     return MHD_queue_response(mhd, (unsigned)r->status, r->response);
@@ -197,6 +198,8 @@ void http_request_completed(void *cls, struct MHD_Connection *mhd, void **contex
     c->server->progress++;
     c->completed++;
     c->current = NULL;
+    if (c->answering)
+        c->server->answers--;
     c->answering = false;
     c->since = now;
     if (c->framing.phase != HTTP_PHASE_IDLE)

@@ -14,6 +14,7 @@
 
 #define BACKLOG 4096
 #define PASSES_PER_TURN 64
+#define QUIET_PASSES_PLAIN 3
 #define DRAIN_SWEEP_MS 50
 // Connections that are being closed still count for libmicrohttpd.
 #define CLOSING_SLACK 256
@@ -61,20 +62,28 @@ static void drain_check(struct http_server *s)
 
 // Work can be left without any event to come: an answer takes up to three passes, and a buffer of
 // GnuTLS or of ours may hold more than one pass reads. So passes repeat while the last one moved
-// anything; what then waits, waits for the socket or for a handler.
+// anything; what then waits, waits for the socket or for a handler. Plain answers leave unseen by us:
+// while there are some, it takes three passes without a move.
+static void run_passes(struct http_server *s)
+{
+    int quiet = 0;
+    for (int i = 0; s->run && i < PASSES_PER_TURN; i++) {
+        uint64_t before = s->progress;
+        MHD_run(s->daemon);
+        if (s->refusals_waiting)
+            http_conn_refuse_waiting(s);
+        quiet = s->progress == before ? quiet + 1 : 0;
+        s->run = quiet < (s->answers && !s->options.tls ? QUIET_PASSES_PLAIN : 1);
+    }
+}
+
 static bool on_turn(void *ctx)
 {
     struct http_server *s = ctx;
     if (s->run) {
         loop_timer_cancel(s->loop, &s->kick);
         s->in_pass = true;
-        for (int i = 0; s->run && i < PASSES_PER_TURN; i++) {
-            uint64_t before = s->progress;
-            MHD_run(s->daemon);
-            if (s->refusals_waiting)
-                http_conn_refuse_waiting(s);
-            s->run = s->progress != before;
-        }
+        run_passes(s);
         s->in_pass = false;
     }
     bool more = s->run;

@@ -294,6 +294,8 @@ static void field_byte(struct http_framing *f, const struct http_framing_limits 
             name_end(f, limits);
         else if (is_token(c))
             token_add(f, c);
+        else if (c == '\r')
+            refuse(f, HTTP_REFUSAL_FIELD); // a line without a colon
         else
             refuse_byte(f, c, HTTP_REFUSAL_FIELD);
         break;

@@ -79,7 +79,9 @@ static void answer_later(void *ctx)
 {
     struct later *l = ctx;
     say("answering", http_request_path(l->request), "");
-    http_respond(l->request, 200, "text/plain", "later", 5, NULL);
+    struct http_request *r = l->request;
+    l->request = NULL;
+    http_respond(r, 200, "text/plain", "later", 5, NULL);
 }
 
 static void defer(struct http_request *r, void *ctx)
@@ -205,6 +207,8 @@ int main(int argc, char **argv)
     loop_fd_del(t.loop, &t.input);
     for (struct later *l = t.laters, *next; l; l = next) {
         next = l->next;
+        if (l->request) // an answer that comes when the server is gone
+            http_respond(l->request, 200, "text/plain", "late", 4, NULL);
         free(l);
     }
     loop_free(&t.loop);
