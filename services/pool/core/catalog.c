@@ -212,7 +212,8 @@ void catalog_clear_borrows(struct catalog *c)
 
 void catalog_add_borrow(struct catalog *c, const struct pool_borrow_entry *entry)
 {
-    struct license *l = c->licenses[catalog_need(c, entry->uuid, entry->feature)];
+    uint32_t n = catalog_need(c, entry->uuid, entry->feature); // may move c->licenses
+    struct license *l = c->licenses[n];
     if (l->borrows_len == l->borrows_cap) {
         l->borrows_cap = l->borrows_cap ? l->borrows_cap * 2 : 4;
         l->borrows = alloc_resized(l->borrows, l->borrows_cap, sizeof *l->borrows);

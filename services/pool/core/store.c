@@ -114,7 +114,8 @@ bool pool_write_sessions(struct pool *p, uint64_t *cursor, size_t max, struct bu
 {
     for (size_t i = 0; i < max && *cursor < p->sessions.used; i++) {
         uint32_t n = (uint32_t)(*cursor)++;
-        if (session_at(&p->sessions, n)->live)
+        const struct session *s = session_at(&p->sessions, n);
+        if (s->live && s->expires_ms > p->mono.ms)
             write_begun(p, n, out);
     }
     return *cursor < p->sessions.used;

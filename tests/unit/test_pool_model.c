@@ -1,0 +1,519 @@
+// Random operations on a pool and on a model that keeps plain arrays and looks at everything each
+// time. Every answer must be the same.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "services/pool/core/pool.h"
+
+#define RECORDS_MAX 14
+#define BORROWS_MAX 12
+#define SESSIONS_MAX 40000
+#define INSTANCES 12
+#define FEATURES 2
+#define UUIDS 4
+
+struct model_session {
+    struct session_id id;
+    int license; // uuid * FEATURES + feature
+    struct match_terms terms;
+    int instance, host;
+    int64_t expires_ms;
+    enum pool_session_state state; // OK: live
+    bool forgotten;                // by the next process
+};
+
+struct model {
+    struct license_fields records[RECORDS_MAX];
+    uint8_t signatures[RECORDS_MAX][64];
+    bool foreign[RECORDS_MAX];
+    size_t records_len;
+    struct {
+        int license;
+        struct wall_time from, until;
+    } borrows[BORROWS_MAX];
+    size_t borrows_len;
+    struct model_session *sessions; // oldest first
+    size_t sessions_len, first_live;
+    int64_t interval_ms;
+    uint32_t max_per_client;
+    struct pool_now now;
+};
+
+static uint64_t seed;
+static uint32_t below(uint32_t n)
+{
+    seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (uint32_t)((seed >> 33) % n);
+}
+
+static const char *const features[FEATURES + 1] = {"MVTec_HALCON", "MVTec_HDevelop", "other"};
+static const char *const uuids[UUIDS] = {
+    "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b",
+    "00000000-0000-4000-8000-00000000000c", "00000000-0000-4000-8000-00000000000d"};
+static const struct version versions[] = {
+    {{24, 5}}, {{24, 11}}, {{24, 11, 1}}, {{25, 5}}};
+
+static struct match_terms random_terms(bool both)
+{
+    return (struct match_terms){versions[below(4)], (enum edition)(1 + below(both ? 3 : 2)),
+                                (module_set)below(8)};
+}
+
+static int license_of(const struct license_fields *f)
+{
+    int u = 0, t = 0;
+    while (strcmp(uuids[u], f->uuid))
+        u++;
+    while (strcmp(features[t], f->feature))
+        t++;
+    return u * FEATURES + t;
+}
+
+static bool model_newer(const struct model *m, size_t a, size_t b)
+{
+    if (m->records[a].issued.s != m->records[b].issued.s)
+        return m->records[a].issued.s > m->records[b].issued.s;
+    return memcmp(m->signatures[a], m->signatures[b], 64) > 0;
+}
+
+// The record in force, or -1: withdrawn.
+static int model_record(const struct model *m, int license)
+{
+    int best = -1, newest = -1;
+    for (size_t i = 0; i < m->records_len; i++) {
+        if (license_of(&m->records[i]) != license || m->foreign[i])
+            continue;
+        if (newest < 0 || model_newer(m, i, (size_t)newest))
+            newest = (int)i;
+        if (m->records[i].valid_from.s <= m->now.wall.s &&
+            (best < 0 || model_newer(m, i, (size_t)best)))
+            best = (int)i;
+    }
+    return best >= 0 ? best : newest;
+}
+
+static uint32_t model_borrowed(const struct model *m, int license)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < m->borrows_len; i++)
+        n += m->borrows[i].license == license && m->borrows[i].from.s <= m->now.wall.s &&
+             m->borrows[i].until.s > m->now.wall.s;
+    return n;
+}
+
+static bool model_live(const struct model *m, const struct model_session *s)
+{
+    return s->state == POOL_SESSION_OK && s->expires_ms > m->now.mono.ms;
+}
+
+static uint32_t model_live_before(const struct model *m, int license, size_t end)
+{
+    uint32_t n = 0;
+    for (size_t i = m->first_live; i < end; i++)
+        n += m->sessions[i].license == license && model_live(m, &m->sessions[i]);
+    return n;
+}
+
+static bool model_covers(enum edition l, enum edition r, struct version v)
+{
+    if (l == r || l == EDITION_STEADY_PROGRESS)
+        return true;
+    return l == EDITION_PROGRESS && r == EDITION_STEADY &&
+           (v.n[0] > 24 || (v.n[0] == 24 && v.n[1] >= 11));
+}
+
+static bool model_can_serve(const struct license_fields *f, const struct match_terms *r)
+{
+    return (f->modules & r->modules) == r->modules && version_compare(f->version, r->version) >= 0 &&
+           model_covers(f->edition, r->edition, r->version);
+}
+
+static int model_step(const struct license_fields *f, const struct match_terms *r)
+{
+    bool same_edition = f->edition == r->edition || f->edition == EDITION_STEADY_PROGRESS;
+    if (!same_edition)
+        return 4;
+    if (version_compare(f->version, r->version))
+        return 3;
+    return f->modules == r->modules ? 1 : 2;
+}
+
+static bool model_prefers(const struct license_fields *a, const struct license_fields *b,
+                          const struct match_terms *r)
+{
+    int sa = model_step(a, r), sb = model_step(b, r);
+    if (sa != sb)
+        return sa < sb;
+    int pa = a->edition != r->edition, pb = b->edition != r->edition;
+    if (pa != pb && sa < 4)
+        return pa < pb;
+    int ma = __builtin_popcount(a->modules), mb = __builtin_popcount(b->modules);
+    if (ma != mb)
+        return ma < mb;
+    int v = version_compare(a->version, b->version);
+    if (v)
+        return v < 0;
+    if (a->valid_until.s != b->valid_until.s)
+        return a->valid_until.s < b->valid_until.s;
+    return strcmp(a->uuid, b->uuid) < 0;
+}
+
+static enum pool_session_state model_check(const struct model *m, size_t at)
+{
+    const struct model_session *s = &m->sessions[at];
+    if (s->state != POOL_SESSION_OK)
+        return s->state;
+    if (s->expires_ms <= m->now.mono.ms)
+        return POOL_SESSION_EXPIRED;
+    int r = model_record(m, s->license);
+    if (r < 0)
+        return POOL_SESSION_LICENSE_WITHDRAWN;
+    const struct license_fields *f = &m->records[r];
+    if (f->valid_until.s <= m->now.wall.s)
+        return POOL_SESSION_LICENSE_EXPIRED;
+    if (f->valid_from.s > m->now.wall.s || !model_can_serve(f, &s->terms))
+        return POOL_SESSION_LICENSE_WITHDRAWN;
+    uint32_t borrowed = model_borrowed(m, s->license);
+    uint32_t older = model_live_before(m, s->license, at);
+    return (uint64_t)older + borrowed >= f->count ? POOL_SESSION_DISPLACED : POOL_SESSION_OK;
+}
+
+// *license: the chosen one.
+static enum pool_outcome model_request(struct model *m, int feature, const struct match_terms *terms,
+                                       int instance, int host, int *license, size_t *existing)
+{
+    for (size_t i = m->first_live; instance >= 0 && i < m->sessions_len; i++) {
+        struct model_session *s = &m->sessions[i];
+        if (s->state != POOL_SESSION_OK || s->instance != instance || s->license % FEATURES != feature)
+            continue;
+        s->state = model_check(m, i);
+        if (s->state != POOL_SESSION_OK)
+            continue;
+        *existing = i;
+        bool same = !version_compare(s->terms.version, terms->version) &&
+                    s->terms.edition == terms->edition && s->terms.modules == terms->modules;
+        return same ? POOL_EXISTING : POOL_INSTANCE_CONFLICT;
+    }
+    int best = -1;
+    bool some = false;
+    for (int l = feature; l < UUIDS * FEATURES; l += FEATURES) {
+        int r = feature < FEATURES ? model_record(m, l) : -1;
+        if (r < 0)
+            continue;
+        const struct license_fields *f = &m->records[r];
+        if (f->valid_from.s > m->now.wall.s || f->valid_until.s <= m->now.wall.s ||
+            !model_can_serve(f, terms))
+            continue;
+        some = true;
+        if (model_borrowed(m, l) + model_live_before(m, l, m->sessions_len) >= f->count)
+            continue;
+        if (best < 0 || model_prefers(f, &m->records[best], terms))
+            best = r;
+    }
+    if (!some)
+        return POOL_NO_LICENSE;
+    uint32_t of_client = 0;
+    for (size_t i = m->first_live; i < m->sessions_len; i++)
+        of_client += model_live(m, &m->sessions[i]) && m->sessions[i].host == host;
+    if (m->max_per_client && of_client >= m->max_per_client)
+        return POOL_CLIENT_LIMIT;
+    if (best < 0)
+        return POOL_NO_SEAT;
+    *license = license_of(&m->records[best]);
+    return POOL_GRANTED;
+}
+
+// ---- Operations on both ----
+
+static void do_load(struct pool *p, struct model *m)
+{
+    struct pool_record given[RECORDS_MAX];
+    m->records_len = below(RECORDS_MAX + 1);
+    for (size_t i = 0; i < m->records_len; i++) {
+        struct license_fields *f = &m->records[i];
+        struct match_terms t = random_terms(true);
+        *f = (struct license_fields){.version = t.version,
+                                     .edition = t.edition,
+                                     .modules = t.modules,
+                                     .count = 1 + below(3),
+                                     .issued = {below(4)}};
+        strcpy(f->uuid, uuids[below(UUIDS)]);
+        strcpy(f->feature, features[below(FEATURES)]);
+        snprintf(f->version_text, sizeof f->version_text, "%zu", i);
+        f->valid_from = below(3) ? WALL_MIN : (struct wall_time){1000 + below(200)};
+        f->valid_until = below(3) ? WALL_MAX : (struct wall_time){1000 + below(200)};
+        for (int k = 0; k < 64; k++)
+            m->signatures[i][k] = (uint8_t)below(256);
+        m->foreign[i] = below(8) == 0;
+        given[i] = (struct pool_record){f, m->signatures[i], (uint32_t)i, m->foreign[i]};
+    }
+    pool_load(p, given, m->records_len, m->now);
+}
+
+static void do_borrow(struct pool *p, struct model *m)
+{
+    bool all = m->borrows_len == BORROWS_MAX || below(4) == 0;
+    if (all)
+        m->borrows_len = 0;
+    struct pool_borrow_entry given[BORROWS_MAX];
+    size_t add = all ? below(BORROWS_MAX) : 1, first = m->borrows_len;
+    for (; add; add--) {
+        int license = (int)below(UUIDS * FEATURES);
+        int64_t from = 1000 + below(200), until = from + 1 + below(60);
+        struct pool_borrow_entry *e = &given[m->borrows_len];
+        *e = (struct pool_borrow_entry){
+            uuids[license / FEATURES], features[license % FEATURES], {{from}, {until}, "aa:bb"}};
+        m->borrows[m->borrows_len].license = license;
+        m->borrows[m->borrows_len].from.s = from;
+        m->borrows[m->borrows_len++].until.s = until;
+    }
+    if (all)
+        pool_set_borrows(p, given, m->borrows_len, m->now);
+    else
+        pool_add_borrow(p, &given[first], m->now);
+}
+
+static void do_request(struct pool *p, struct model *m)
+{
+    int feature = (int)below(20) ? (int)below(FEATURES) : FEATURES;
+    struct match_terms terms = random_terms(false);
+    int instance = below(4) ? (int)below(INSTANCES) : -1, host = (int)below(3);
+    char instance_text[16], host_text[16];
+    snprintf(instance_text, sizeof instance_text, "i%d", instance);
+    snprintf(host_text, sizeof host_text, "h%d", host);
+    struct pool_request request = {features[feature],
+                                   terms,
+                                   instance < 0 ? NULL : instance_text,
+                                   {.host_id = host < 2 ? host_text : NULL, .address = host_text}};
+    struct session_id id;
+    for (int i = 0; i < SESSION_ID_BYTES; i++)
+        id.bytes[i] = (uint8_t)below(256);
+    int license = -1;
+    size_t existing = 0;
+    enum pool_outcome expected =
+        model_request(m, feature, &terms, instance, host, &license, &existing);
+    struct pool_result result;
+    assert_int_equal(pool_request(p, &request, id, m->now, &result), expected);
+    if (expected == POOL_EXISTING) {
+        assert_memory_equal(&result.id, &m->sessions[existing].id, sizeof id);
+        m->sessions[existing].expires_ms = m->now.mono.ms + m->interval_ms;
+    } else if (expected == POOL_GRANTED) {
+        assert_memory_equal(&result.id, &id, sizeof id);
+        assert_string_equal(result.license.uuid, uuids[license / FEATURES]);
+        assert_string_equal(result.license.version,
+                            m->records[model_record(m, license)].version_text);
+        assert_true(m->sessions_len < SESSIONS_MAX);
+        m->sessions[m->sessions_len++] = (struct model_session){
+            id, license, terms, instance, host, m->now.mono.ms + m->interval_ms, POOL_SESSION_OK};
+    } else if (expected == POOL_NO_SEAT) {
+        assert_true(result.considered_len > 0);
+        assert_in_range(result.retry_after_s, 1, (uint64_t)m->interval_ms / 1000);
+        assert_memory_equal(result.considered[0].reason, "all-", 4);
+    }
+}
+
+// Of a session that lives or has ended not long ago, so that its reason is still known.
+static void do_session(struct pool *p, struct model *m)
+{
+    if (!m->sessions_len)
+        return;
+    size_t recent = m->sessions_len < 60 ? m->sessions_len : 60;
+    size_t at = m->sessions_len - 1 - below((uint32_t)recent);
+    struct model_session *s = &m->sessions[at];
+    enum pool_session_state before = s->state, expected = model_check(m, at);
+    uint32_t within;
+    if (before == POOL_SESSION_UNKNOWN) { // or its expiry was noticed after the snapshot began
+        enum pool_session_state answer = pool_revalidate(p, &s->id, m->now, &within);
+        assert_true(answer == POOL_SESSION_UNKNOWN || answer == POOL_SESSION_EXPIRED);
+        return;
+    }
+    switch (below(4)) {
+    case 0:
+        if (before == POOL_SESSION_OK && s->expires_ms > m->now.mono.ms)
+            expected = POOL_SESSION_OK;
+        assert_int_equal(pool_return(p, &s->id, m->now), expected);
+        s->state = expected == POOL_SESSION_OK ? POOL_SESSION_RETURNED : expected;
+        break;
+    case 1:
+        if (below(4))
+            break;
+        if (before == POOL_SESSION_OK && s->expires_ms > m->now.mono.ms)
+            expected = POOL_SESSION_OK;
+        assert_int_equal(pool_end(p, &s->id, m->now), expected);
+        s->state = expected == POOL_SESSION_OK ? POOL_SESSION_ENDED : expected;
+        break;
+    default:
+        assert_int_equal(pool_revalidate(p, &s->id, m->now, &within), expected);
+        s->state = expected;
+        if (expected == POOL_SESSION_OK) {
+            s->expires_ms = m->now.mono.ms + m->interval_ms;
+            assert_int_equal(within, m->interval_ms / 1000);
+        }
+    }
+}
+
+static void do_time(struct pool *p, struct model *m)
+{
+    m->now.mono.ms += below(below(4) ? 50 : 3000);
+    m->now.wall.s += below(3);
+    if (below(30) == 0)
+        m->now.wall.s = 990 + below(230); // somebody sets the clock
+    while (pool_tick(p, m->now, 1 + below(5))) {
+    }
+    while (m->first_live < m->sessions_len && !model_live(m, &m->sessions[m->first_live])) {
+        struct model_session *s = &m->sessions[m->first_live++];
+        if (s->state == POOL_SESSION_OK)
+            s->state = POOL_SESSION_EXPIRED;
+    }
+}
+
+static void do_settings(struct pool *p, struct model *m)
+{
+    m->interval_ms = 1000 + below(4000);
+    m->max_per_client = below(3) ? 0 : 1 + below(6);
+    struct pool_settings settings = {m->interval_ms, m->max_per_client};
+    pool_set_settings(p, &settings);
+}
+
+static const uint8_t key[16] = "0123456789abcdef";
+
+// Half of a snapshot, some operations into the journal behind it, the other half; then a new process.
+static void do_restart(struct pool **p, struct model *m)
+{
+    struct buf store = {0};
+    uint64_t cursor = 0;
+    pool_tick(*p, m->now, SIZE_MAX);
+    for (size_t i = 0; i < m->sessions_len; i++) {
+        m->sessions[i].forgotten = !model_live(m, &m->sessions[i]);
+    }
+    pool_write_header(&store);
+    pool_set_journal(*p, &store);
+    bool more = pool_write_sessions(*p, &cursor, 1 + below(20), &store);
+    for (int i = 0; i < 10; i++) {
+        if (below(2))
+            do_request(*p, m);
+        else
+            do_session(*p, m);
+    }
+    while (more)
+        more = pool_write_sessions(*p, &cursor, 3, &store);
+    struct pool_settings settings = {m->interval_ms, m->max_per_client};
+    struct pool *fresh = pool_new(&settings, key);
+    struct pool_record given[RECORDS_MAX];
+    for (size_t i = 0; i < m->records_len; i++)
+        given[i] =
+            (struct pool_record){&m->records[i], m->signatures[i], (uint32_t)i, m->foreign[i]};
+    struct pool_borrow_entry borrows[BORROWS_MAX];
+    for (size_t i = 0; i < m->borrows_len; i++) {
+        int license = m->borrows[i].license;
+        borrows[i] = (struct pool_borrow_entry){uuids[license / FEATURES],
+                                                features[license % FEATURES],
+                                                {m->borrows[i].from, m->borrows[i].until, "aa:bb"}};
+    }
+    bool first = below(2);
+    size_t good;
+    struct error err;
+    if (first)
+        assert_int_equal(pool_restore(fresh, store.data, store.len, m->now, &good, &err), 0);
+    pool_load(fresh, given, m->records_len, m->now);
+    pool_set_borrows(fresh, borrows, m->borrows_len, m->now);
+    if (!first)
+        assert_int_equal(pool_restore(fresh, store.data, store.len, m->now, &good, &err), 0);
+    assert_int_equal(good, store.len);
+    for (size_t i = 0; i < m->sessions_len; i++) {
+        m->sessions[i].expires_ms = m->now.mono.ms + m->interval_ms;
+        if (m->sessions[i].forgotten)
+            m->sessions[i].state = POOL_SESSION_UNKNOWN;
+    }
+    buf_fini(&store);
+    pool_free(p);
+    *p = fresh;
+}
+
+static void compare_lists(struct pool *p, const struct model *m)
+{
+    size_t count = pool_license_count(p, m->now), expected = 0;
+    for (int l = 0; l < UUIDS * FEATURES; l++)
+        expected += model_record(m, l) >= 0;
+    assert_int_equal(count, expected);
+    for (size_t i = 0; i < count; i++) {
+        struct pool_license shown;
+        pool_license_at(p, i, &shown);
+        struct license_fields f = {0};
+        strcpy(f.uuid, shown.ref.uuid);
+        strcpy(f.feature, shown.ref.feature);
+        int license = license_of(&f);
+        int r = model_record(m, license);
+        assert_int_equal(shown.tag, r);
+        assert_int_equal(shown.borrowed, model_borrowed(m, license));
+        // Due ones of the running 64 ms are freed by the next request that needs them.
+        assert_true(shown.live >= model_live_before(m, license, m->sessions_len));
+        size_t current = 0;
+        for (size_t k = 0; k < m->borrows_len; k++)
+            current += m->borrows[k].license == license && m->borrows[k].until.s > m->now.wall.s;
+        assert_int_equal(shown.borrows_len, current);
+        for (size_t k = 0; k < current; k++) {
+            struct pool_borrow b;
+            pool_license_borrow(p, i, k, &b);
+            assert_true(b.until.s > m->now.wall.s);
+        }
+    }
+    uint64_t cursor = 0;
+    struct pool_session session;
+    size_t walked = 0, live = 0;
+    while (pool_session_next(p, &cursor, m->now, &session))
+        walked++;
+    for (size_t i = m->first_live; i < m->sessions_len; i++)
+        live += model_live(m, &m->sessions[i]);
+    assert_int_equal(walked, live);
+}
+
+static void run(uint64_t start, int operations)
+{
+    seed = start;
+    struct model m = {.now = {{1000}, {5000}}};
+    m.sessions = calloc(SESSIONS_MAX, sizeof *m.sessions);
+    struct pool *p = pool_new(&(struct pool_settings){2000, 0}, key);
+    do_settings(p, &m);
+    do_load(p, &m);
+    for (int i = 0; i < operations; i++) {
+        uint32_t what = below(1000);
+        if (what < 10)
+            do_load(p, &m);
+        else if (what < 40)
+            do_borrow(p, &m);
+        else if (what < 45)
+            do_settings(p, &m);
+        else if (what < 50)
+            do_restart(&p, &m);
+        else if (what < 200)
+            do_time(p, &m);
+        else if (what < 550)
+            do_request(p, &m);
+        else if (what < 990)
+            do_session(p, &m);
+        else
+            compare_lists(p, &m);
+    }
+    pool_free(&p);
+    free(m.sessions);
+}
+
+static void test_random(void **state)
+{
+    for (uint64_t i = 1; i <= 20; i++)
+        run(i * 7919, 15000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random)};
+    return cmocka_run_group_tests_name("pool model", tests, NULL, NULL);
+}
