@@ -2,11 +2,11 @@
 
 #include "common/clock.h"
 #include "common/core/text.h"
-#include "common/http_server.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/server_license.h"
 #include "tools/berth-cloud/protocol.h"
+#include "tools/berth-cloud/tls_server.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -17,6 +17,8 @@
 
 #define BODY_BYTES_MAX (16 * 1024)
 #define DRAIN_MS 5000
+#define DEADLINE_MS 15000
+#define CONNECTIONS_MAX 4096
 #define JSON_TYPE "application/json"
 
 #define METRIC(id, type, name, labels, help) M_##id,
@@ -34,15 +36,16 @@ static const struct metric_def metric_defs[] = {
 
 // An answer that waits for the commit of its loop turn: many servers share one write to disk.
 struct pending {
-    struct http_request *request;
+    struct tls_request *request;
     struct buf body;
     struct pending *next;
 };
 
 struct cloud {
     struct loop *loop;
-    struct http_server *server;
-    struct http_tls tls;
+    struct tls_server *server;
+    struct loop_timer drain;
+    struct mono_time drain_end;
     struct metrics *metrics;
     struct metric_histogram *duration;
     struct store *store;
@@ -53,7 +56,7 @@ struct cloud {
     int exit_code;
 };
 
-static void respond_error(struct cloud *c, struct http_request *r, int status, const char *method,
+static void respond_error(struct cloud *c, struct tls_request *r, int status, const char *method,
                           const char *outcome, const char *text)
 {
     struct buf body BUF_CLEANUP = {0};
@@ -61,9 +64,9 @@ static void respond_error(struct cloud *c, struct http_request *r, int status, c
     buf_add_json_string(&body, text, utf8_valid(text, strlen(text)) ? strlen(text) : 0);
     buf_add_char(&body, '}');
     metric_add(c->metrics, M_REQUESTS, 1, method, outcome);
-    log_warn("cloud.bad-request", LOG_S("address", http_request_address(r)),
+    log_warn("cloud.bad-request", LOG_S("address", tls_request_address(r)),
              LOG_S("outcome", outcome), LOG_S("msg", text));
-    http_respond(r, status, JSON_TYPE, body.data, body.len, NULL);
+    tls_respond(r, status, JSON_TYPE, body.data, body.len);
 }
 
 // ---- one commit a turn ----
@@ -76,11 +79,11 @@ static void pending_answer(struct cloud *c, bool good)
     while (p != NULL) {
         struct pending *next = p->next;
         metric_observe_s(c->duration,
-                         (double)(clock_mono().ms - http_request_started(p->request).ms) / 1000);
+                         (double)(clock_mono().ms - tls_request_started(p->request).ms) / 1000);
         if (good)
-            http_respond(p->request, 200, JSON_TYPE, p->body.data, p->body.len, NULL);
+            tls_respond(p->request, 200, JSON_TYPE, p->body.data, p->body.len);
         else
-            http_respond(p->request, 500, JSON_TYPE, fault, sizeof fault - 1, NULL);
+            tls_respond(p->request, 500, JSON_TYPE, fault, sizeof fault - 1);
         buf_fini(&p->body);
         free(p);
         p = next;
@@ -110,7 +113,7 @@ static bool commit_turn(void *ctx)
     return false;
 }
 
-static struct buf *pending_add(struct cloud *c, struct http_request *r)
+static struct buf *pending_add(struct cloud *c, struct tls_request *r)
 {
     struct pending *p = calloc(1, sizeof *p);
     if (p == NULL)
@@ -124,11 +127,11 @@ static struct buf *pending_add(struct cloud *c, struct http_request *r)
 // ---- requests ----
 
 // Who asks, by its certificate. 0, or the HTTP status. *expired: it is a server license that was.
-static int identify(struct cloud *c, struct http_request *r, struct server_license *who,
+static int identify(struct cloud *c, struct tls_request *r, struct server_license *who,
                     bool *expired, struct error *err)
 {
     size_t len = 0;
-    const uint8_t *der = http_request_client_cert(r, &len);
+    const uint8_t *der = tls_request_client_cert(r, &len);
     if (der == NULL)
         return error_set(err, "no client certificate: a server license is needed"), 403;
     struct crypto_cert *cert = NULL;
@@ -144,23 +147,23 @@ static int identify(struct cloud *c, struct http_request *r, struct server_licen
     return 0;
 }
 
-static bool is_json(const struct http_request *r)
+static bool is_json(const struct tls_request *r)
 {
-    const char *type = http_request_header(r, "Content-Type");
+    const char *type = tls_request_content_type(r);
     size_t len = strlen(JSON_TYPE);
-    return type != NULL && strncasecmp(type, JSON_TYPE, len) == 0 &&
+    return strncasecmp(type, JSON_TYPE, len) == 0 &&
            (type[len] == '\0' || type[len] == ';' || type[len] == ' ');
 }
 
 static void log_outcome(const char *method, const char *id, const char *outcome,
-                        struct http_request *r)
+                        struct tls_request *r)
 {
     enum log_level level = strcmp(outcome, "ok") == 0 ? LOG_DEBUG : LOG_INFO;
     log_at(level, "cloud.answer", LOG_S("method", method), LOG_S("server_id", id),
-           LOG_S("outcome", outcome), LOG_S("address", http_request_address(r)));
+           LOG_S("outcome", outcome), LOG_S("address", tls_request_address(r)));
 }
 
-static void handle(struct cloud *c, struct http_request *r, bool goodbye)
+static void handle(struct cloud *c, struct tls_request *r, bool goodbye)
 {
     const char *method = goodbye ? "goodbye" : "validate", *outcome = "";
     struct server_license who;
@@ -173,7 +176,7 @@ static void handle(struct cloud *c, struct http_request *r, bool goodbye)
         return respond_error(c, r, status, method, "no-license", err.text);
     if (!is_json(r))
         return respond_error(c, r, 415, method, "bad-request", "only application/json is taken");
-    const char *body = http_request_body(r, &len);
+    const char *body = tls_request_body(r, &len);
     if (cloud_request_parse(&request, body, len, &err) < 0)
         return respond_error(c, r, 400, method, "bad-request", err.text);
     if (strcmp(request.server_id, who.server_id) != 0)
@@ -191,33 +194,57 @@ static void handle(struct cloud *c, struct http_request *r, bool goodbye)
     log_outcome(method, who.server_id, outcome, r);
 }
 
-static void on_validate(struct http_request *r, void *ctx)
+static void on_validate(struct cloud *c, struct tls_request *r)
 {
-    handle(ctx, r, false);
+    handle(c, r, false);
 }
 
-static void on_goodbye(struct http_request *r, void *ctx)
+static void on_goodbye(struct cloud *c, struct tls_request *r)
 {
-    handle(ctx, r, true);
+    handle(c, r, true);
 }
 
-static void on_alive(struct http_request *r, void *ctx)
+static void on_alive(struct cloud *c, struct tls_request *r)
 {
-    http_respond(r, 200, "text/plain; charset=utf-8", "alive\n", 6, NULL);
+    tls_respond(r, 200, "text/plain; charset=utf-8", "alive\n", 6);
 }
 
-static void on_metrics(struct http_request *r, void *ctx)
+static void on_metrics(struct cloud *c, struct tls_request *r)
 {
-    struct cloud *c = ctx;
     struct buf text BUF_CLEANUP = {0};
     metrics_render(c->metrics, &text);
-    http_respond(r, 200, "text/plain; version=0.0.4; charset=utf-8", text.data, text.len, NULL);
+    tls_respond(r, 200, "text/plain; version=0.0.4; charset=utf-8", text.data, text.len);
+}
+
+static const struct {
+    const char *method, *path;
+    void (*fn)(struct cloud *c, struct tls_request *r);
+} routes[] = {
+    {"POST", "/v1/validate", on_validate},
+    {"POST", "/v1/goodbye", on_goodbye},
+    {"GET", "/health/alive", on_alive},
+    {"GET", "/metrics", on_metrics},
+};
+
+static void on_request(struct tls_request *r, void *ctx)
+{
+    struct cloud *c = ctx;
+    int status = 404;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        if (strcmp(routes[i].path, tls_request_path(r)) != 0)
+            continue;
+        if (strcmp(routes[i].method, tls_request_method(r)) == 0)
+            return routes[i].fn(c, r);
+        status = 405;
+    }
+    respond_error(c, r, status, "other", status == 404 ? "not-found" : "wrong-method",
+                  status == 404 ? "there is nothing here" : "this path has another method");
 }
 
 static void on_collect(void *ctx)
 {
     struct cloud *c = ctx;
-    metric_set(c->metrics, M_CONNECTIONS, http_server_connections(c->server));
+    metric_set(c->metrics, M_CONNECTIONS, tls_server_connections(c->server));
 }
 
 static void on_refused(void *ctx, const char *reason, const char *address)
@@ -233,20 +260,25 @@ static void on_refused(void *ctx, const char *reason, const char *address)
 static void on_drained(void *ctx)
 {
     struct cloud *c = ctx;
-    loop_stop(c->loop);
+    if (tls_server_connections(c->server) == 0 || clock_mono().ms >= c->drain_end.ms)
+        loop_stop(c->loop);
+    else
+        loop_timer_arm(c->loop, &c->drain, mono_after(clock_mono(), 20));
 }
 
 static void on_stop(void *ctx)
 {
     struct cloud *c = ctx;
-    http_server_drain(c->server, mono_after(clock_mono(), DRAIN_MS), on_drained, c);
+    tls_server_stop_accepting(c->server);
+    c->drain_end = mono_after(clock_mono(), DRAIN_MS);
+    on_drained(c);
 }
 
 static void on_reload(void *ctx)
 {
     struct cloud *c = ctx;
     struct error err = {""};
-    if (http_server_reload_tls(c->server, &c->tls, &err) < 0)
+    if (tls_server_reload(c->server, &err) < 0)
         log_error("cloud.reload-failed", LOG_S("msg", err.text));
     else
         log_info("cloud.reloaded", LOG_S("msg", "the certificates were read again"));
@@ -272,49 +304,47 @@ static int listen_parse(const char *text, char *host, size_t cap, uint16_t *port
     return 0;
 }
 
-static int serve_http(struct cloud *c, const struct serve_options *options, struct error *err)
+struct files {
+    char certificate[4096], key[4096], ca[4096];
+};
+
+static int serve_http(struct cloud *c, const struct serve_options *options,
+                      const struct files *files, struct error *err)
 {
-    static const struct http_route routes[] = {
-        {"POST", "/v1/validate", on_validate}, {"POST", "/v1/goodbye", on_goodbye},
-        {"GET", "/health/alive", on_alive},    {"GET", "/metrics", on_metrics},
-        {NULL, NULL, NULL},
-    };
     char host[256];
     uint16_t port = 0;
     if (listen_parse(options->listen, host, sizeof host, &port) < 0)
         return error_set(err, "--listen %s: this is not HOST:PORT", options->listen), -EINVAL;
-    const struct http_server_options http = {
+    struct tls_options tls = {
         .host = host,
         .port = port,
-        .tls = &c->tls,
-        // A thousand servers may come at once, and from behind one address.
-        .limits = {.max_body_bytes = BODY_BYTES_MAX,
-                   .connections = 4096,
-                   .connections_per_address = 4096,
-                   .header_deadline_ms = 10000,
-                   .request_deadline_ms = 15000,
-                   .idle_ms = 30000},
-        .routes = routes,
-        .ctx = c,
+        .certificate_file = files->certificate,
+        .key_file = files->key,
+        .client_ca_file = files->ca,
+        .max_body_bytes = BODY_BYTES_MAX,
+        .connections = CONNECTIONS_MAX, // a thousand servers may come at once
+        .deadline_ms = DEADLINE_MS,
+        .handler = on_request,
         .refused = on_refused,
+        .ctx = c,
     };
-    int r = http_server_new(&c->server, c->loop, &http, err);
+    int r = tls_server_new(&c->server, c->loop, &tls, err);
     if (r < 0)
         return r;
     log_info("cloud.listening", LOG_S("host", host),
-             LOG_I("port", (int64_t)http_server_port(c->server)),
+             LOG_I("port", (int64_t)tls_server_port(c->server)),
              LOG_S("version", BERTH_VERSION), LOG_S("state", options->state));
     return 0;
 }
 
-static int start(struct cloud *c, const struct serve_options *options, const char *ca_file,
+static int start(struct cloud *c, const struct serve_options *options, const struct files *files,
                  struct error *err)
 {
     int r = loop_new(&c->loop);
     if (r < 0)
         return error_set(err, "no event loop: %s", strerror(-r)), r;
     loop_hook_add(c->loop, LOOP_TURN, &c->commit_hook, commit_turn, c);
-    r = crypto_ca_load_file(&c->vendor_ca, ca_file, err);
+    r = crypto_ca_load_file(&c->vendor_ca, files->ca, err);
     if (r == 0)
         r = store_open(&c->store, options->state, true, err);
     if (r < 0)
@@ -322,17 +352,17 @@ static int start(struct cloud *c, const struct serve_options *options, const cha
     loop_signal(c->loop, SIGTERM, on_stop, c);
     loop_signal(c->loop, SIGINT, on_stop, c);
     loop_signal(c->loop, SIGHUP, on_reload, c);
-    return serve_http(c, options, err);
+    loop_timer_init(&c->drain, on_drained, c);
+    return serve_http(c, options, files, err);
 }
 
 int serve_run(const struct serve_options *options)
 {
-    char cert[4096], key[4096], ca[4096];
-    snprintf(cert, sizeof cert, "%s/cloud.pem", options->dir);
-    snprintf(key, sizeof key, "%s/cloud.key", options->dir);
-    snprintf(ca, sizeof ca, "%s/vendor-ca.pem", options->dir);
+    static struct files files; // the listener keeps the names, to read them again
+    snprintf(files.certificate, sizeof files.certificate, "%s/cloud.pem", options->dir);
+    snprintf(files.key, sizeof files.key, "%s/cloud.key", options->dir);
+    snprintf(files.ca, sizeof files.ca, "%s/vendor-ca.pem", options->dir);
     struct cloud c = {
-        .tls = {.certificate_file = cert, .key_file = key, .client_ca_file = ca},
         .policy = {.silence_s = options->silence_s, .next_check_s = options->next_check_s},
         .metrics = metrics_new(metric_defs, M_COUNT),
     };
@@ -340,13 +370,13 @@ int serve_run(const struct serve_options *options)
     metrics_on_collect(c.metrics, on_collect, &c);
     signal(SIGPIPE, SIG_IGN);
     struct error err = {""};
-    if (start(&c, options, ca, &err) < 0) {
+    if (start(&c, options, &files, &err) < 0) {
         fprintf(stderr, "berth-cloud: %s\n", err.text);
         c.exit_code = 1;
     } else if (loop_run(c.loop) < 0) {
         c.exit_code = 1;
     }
-    http_server_free(&c.server);
+    tls_server_free(&c.server);
     store_close(&c.store);
     crypto_ca_free(&c.vendor_ca);
     metrics_free(&c.metrics);
