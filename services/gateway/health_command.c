@@ -1,5 +1,6 @@
 // A TLS client of one request, for `berth-gateway health`. It speaks to its own host only, and asks
 // nothing secret, so the certificate (which names the host as others see it) is not verified.
+#include "common/clock.h"
 #include "common/core/buf.h"
 #include "services/gateway/health.h"
 
@@ -46,14 +47,16 @@ static int talk(gnutls_session_t session, const char *request, struct buf *answe
     char chunk[4096];
     ssize_t n;
     int r;
+    // "Again" is a timeout of the socket, or a session ticket where an answer was expected.
+    struct mono_time end = mono_after(clock_mono(), TIMEOUT_S * 1000);
     do {
         r = gnutls_handshake(session);
-    } while (r < 0 && !gnutls_error_is_fatal(r) && r != GNUTLS_E_AGAIN);
+    } while (r < 0 && !gnutls_error_is_fatal(r) && clock_mono().ms < end.ms);
     if (r < 0 || gnutls_record_send(session, request, strlen(request)) < 0)
         return -1;
     while (answer->len < ANSWER_MAX) {
         n = gnutls_record_recv(session, chunk, sizeof chunk);
-        if (n == GNUTLS_E_INTERRUPTED)
+        if (n < 0 && !gnutls_error_is_fatal((int)n) && clock_mono().ms < end.ms)
             continue;
         if (n <= 0)
             break;
@@ -115,6 +118,9 @@ int health_command(const struct config *config, bool alive)
     if (!strncmp(answer.data, "HTTP/1.1 200", 12))
         return 0;
     const char *body = strstr(answer.data, "\r\n\r\n");
-    printf("%s\n", body ? body + 4 : answer.data);
+    if (body)
+        ops_print_conditions(body + 4, answer.len - (size_t)(body + 4 - answer.data));
+    else
+        printf("no HTTP answer at %s port %u\n", host, port);
     return 1;
 }
