@@ -159,8 +159,8 @@ int crypto_sign(const struct crypto_key *key, const void *data, size_t len, uint
 {
     bool ed25519 = EVP_PKEY_get_base_id(key->pkey) == EVP_PKEY_ED25519;
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool good = ctx &&
-                EVP_DigestSignInit(ctx, NULL, ed25519 ? NULL : EVP_sha256(), NULL, key->pkey) == 1 &&
+    const EVP_MD *digest = ed25519 ? NULL : EVP_sha256();
+    bool good = ctx && EVP_DigestSignInit(ctx, NULL, digest, NULL, key->pkey) == 1 &&
                 EVP_DigestSign(ctx, sig, sig_len, data, len) == 1;
     EVP_MD_CTX_free(ctx);
     ERR_clear_error();

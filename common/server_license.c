@@ -24,6 +24,17 @@ static bool is_id(const char *s)
     return true;
 }
 
+static bool is_url(const char *s)
+{
+    if (strncmp(s, "https://", 8) != 0 || !s[8])
+        return false;
+    for (; *s; s++) {
+        if ((unsigned char)*s <= ' ' || (unsigned char)*s >= 0x7f)
+            return false;
+    }
+    return true;
+}
+
 // A string member into out; false if it is not there or too long.
 static bool take_string(const cJSON *object, const char *key, char *out, size_t cap)
 {
@@ -85,8 +96,8 @@ static int parse_extension(struct server_license *out, const cJSON *root, struct
             return bad(err, "the addon borrow exists only for cloud-ready");
     }
     if (cloud && (!take_string(root, "cloudUrl", out->cloud_url, sizeof out->cloud_url) ||
-                  strncmp(out->cloud_url, "https://", 8) != 0))
-        return bad(err, "cloudUrl must begin with https://");
+                  !is_url(out->cloud_url)))
+        return bad(err, "cloudUrl must be an https:// URL");
     return 0;
 }
 

@@ -1,6 +1,7 @@
-// Is this text JSON that we accept? RFC 8259 to the letter, and stricter where parsers differ: UTF-8
-// only, no NUL, no byte order mark, no duplicate key in an object, no lone surrogate escape, no text
-// behind the value, limited depth. cJSON lets all of these through, so it only sees checked text.
+// Is this text JSON that we accept? RFC 8259 to the letter, and stricter where parsers differ:
+// UTF-8 only, no NUL, no byte order mark, no duplicate key in an object, no lone surrogate escape,
+// no text behind the value, limited depth. cJSON lets all of these through, so it only sees checked
+// text.
 #pragma once
 
 #include <stdbool.h>
@@ -12,7 +13,8 @@ struct json_span {
 };
 
 // The raw bytes of the member "id" of the top-level object, or of each element of a top-level array
-// (p NULL if the element is no object or has no "id"), so that JSON-RPC can echo them byte for byte.
+// (p NULL if the element is no object or has no "id"), so that JSON-RPC can echo them byte for
+// byte.
 struct json_ids {
     struct json_span *items; // the caller's
     size_t cap;

@@ -1,5 +1,6 @@
-// License files (licenses.md, "File format"): finding blocks, normalising, reading fields. Pure; the
-// signature is checked by the caller over `signed_text` *before* license_fields_parse is called.
+// License files (licenses.md, "File format"): finding blocks, normalising, reading fields. Pure;
+// the signature is checked by the caller over `signed_text` *before* license_fields_parse is
+// called.
 #pragma once
 
 #include "common/core/arena.h"
@@ -15,7 +16,8 @@
 #define LICENSE_BLOCKS_MAX 1000
 #define LICENSE_SIGN_LABEL "berth-license-v1\n"
 
-// Why a block or file is refused; the names (license_refusal_name) are metric labels and log values.
+// Why a block or file is refused; the names (license_refusal_name) are metric labels and log
+// values.
 enum license_refusal {
     LICENSE_OK = 0,
     LICENSE_TOO_LARGE,    // "too-large": file, line or number of blocks

@@ -76,7 +76,7 @@ static int check_certificate(const struct inspection *in, const struct crypto_ce
         char *json = NULL;
         size_t len = 0;
         if (!crypto_cert_extension(cert, OID_SERVER_LICENSE_EXTENSION, &json, &len))
-            printf("  extension:   %zu bytes of JSON (shown once the signature can be checked)\n", len);
+            printf("  extension:   %zu bytes (shown once the signature can be checked)\n", len);
         free(json);
     }
     if (!in->ca) {
@@ -110,7 +110,8 @@ static int inspect_certificate(const struct inspection *in)
     enum crypto_usage usage = USAGE_SERVER_LICENSE;
     bool ca = crypto_cert_is_ca(cert);
     const char *kind = ca ? NULL : certificate_kind(cert, &usage);
-    printf("%s: %s\n", in->path, ca ? "CA certificate" : kind ? kind : "certificate of another use");
+    printf("%s: %s\n", in->path,
+           ca ? "CA certificate" : kind ? kind : "certificate of another use");
     BUF_CLEANUP struct buf text = {0};
     crypto_cert_describe(cert, &text);
     fputs(text.data, stdout);
@@ -142,7 +143,8 @@ static void print_unchecked(const struct inspection *in, unsigned line)
     struct error err = {""};
     if (!license_file_parse(arena, in->text, in->len, &file, &err)) {
         for (size_t i = 0; i < file.blocks_len; i++) {
-            if (file.blocks[i].line == line && !license_fields_parse(&file.blocks[i], &fields, &err))
+            if (file.blocks[i].line == line &&
+                !license_fields_parse(&file.blocks[i], &fields, &err))
                 print_license(&fields);
         }
     }

@@ -102,8 +102,8 @@ char *vendor_keys_text(const struct vendor *vendor)
 {
     struct buf out = {0};
     buf_add_str(&out,
-                "# License keys that new server licenses trust, oldest first: name, key id, public key.\n"
-                "# The last one signs. Remove the line of a key that must not be trusted any longer.\n");
+                "# License keys that new server licenses trust: name, key id, public key. Oldest\n"
+                "# first, the last one signs. Remove the line of one that shall not be trusted.\n");
     for (size_t i = 0; i < vendor->keys_len; i++) {
         char text[45];
         base64_encode(vendor->keys[i].public_key, 32, text);

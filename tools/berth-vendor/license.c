@@ -175,7 +175,8 @@ static void hint_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
     if (fnmatch("license*.dat", slash ? slash + 1 : path, 0))
-        fprintf(stderr, "berth-vendor: note: servers look for license*.dat only: rename %s\n", path);
+        fprintf(stderr, "berth-vendor: note: servers look for license*.dat only: rename %s\n",
+                path);
 }
 
 static int deliver(const struct option_value *options, const struct buf *block)

@@ -35,7 +35,8 @@ static void usage(FILE *out)
     for (size_t i = 0; i < COMMANDS; i++)
         fprintf(out, "  berth-vendor %s %s\n", commands[i].name, commands[i].usage);
     fputs("  berth-vendor -h | --version\n"
-          "Dates: 2027-11-24, or 2027-11-24T08:00:00Z; a date as the end means the end of that day.\n",
+          "Dates: 2027-11-24, or 2027-11-24T08:00:00Z; a date as the end means the end of that\n"
+          "day.\n",
           out);
 }
 

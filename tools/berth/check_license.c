@@ -22,7 +22,8 @@ static int read_arguments(struct trust_source *t, int argc, char **argv)
 {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},    {"ca", required_argument, NULL, 'a'},
-        {"server-id", required_argument, NULL, 'i'}, {"server-license", required_argument, NULL, 'l'},
+        {"server-id", required_argument, NULL, 'i'},
+        {"server-license", required_argument, NULL, 'l'},
         {NULL, 0, NULL, 0}};
     int c;
     optind = 0;
@@ -62,8 +63,7 @@ static int read_server_license(struct trust_source *t, struct error *err)
     if (!t->server_license)
         return 0;
     if (!t->vendor_ca)
-        return error_set(err, "a server license is checked against the vendor's CA: give --ca FILE"),
-               -EINVAL;
+        return error_set(err, "the server license needs the vendor's CA: give --ca FILE"), -EINVAL;
     struct crypto_cert *cert = NULL;
     int r = crypto_cert_load_file(&cert, t->server_license, err);
     if (r)

@@ -251,7 +251,8 @@ int client_try(struct client *client, enum client_port port, const char *method,
         headers[1] = authorization;
     }
     char body[128];
-    int len = snprintf(body, sizeof body, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\"}", method);
+    int len = snprintf(body, sizeof body, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\"}",
+                       method);
     struct https_request request = {
         .method = "POST", .body = body, .body_len = (size_t)len, .headers = headers};
     cJSON *root;
@@ -265,8 +266,8 @@ int client_try(struct client *client, enum client_port port, const char *method,
     *out = cJSON_GetObjectItemCaseSensitive(root, "result");
     if (!error && *out)
         return BERTH_OK;
-    error_set(err, "the server refuses: %s (%.0f)", printable(client, client_string(error, "message")),
-              client_number(error, "code"));
+    error_set(err, "the server refuses: %s (%.0f)",
+              printable(client, client_string(error, "message")), client_number(error, "code"));
     return BERTH_REFUSED;
 }
 
