@@ -113,7 +113,7 @@ def common_core_symbols():
 COMMON_CORE = common_core_symbols()
 
 OWNERS = {
-    "openssl/": ("common/crypto",),
+    "openssl/": ("common/crypto", "tools/berth-cloud/tls_server"),
     "curl/": ("common/https.c",),
     "nng/": ("common/rpc_",),
     "yaml.h": ("common/config_yaml.c",),
