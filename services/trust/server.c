@@ -10,7 +10,7 @@
 
 #ifdef BERTH_VENDOR_CA
 extern const char berth_vendor_ca_pem[]; // generated from the file of -Dvendor_ca
-#endif
+#else
 
 #define CA_BYTES_MAX (1024 * 1024)
 
@@ -31,6 +31,7 @@ static int read_text(struct buf *out, const char *path, struct error *err)
         return error_set(err, "%s: this is no file of CA certificates", path), -EINVAL;
     return 0;
 }
+#endif
 
 int server_vendor_ca(struct crypto_ca **out, char **pem, const char *vendor_ca_path,
                      struct error *err)
