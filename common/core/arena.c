@@ -98,6 +98,8 @@ char *arena_printf(struct arena *a, const char *format, ...)
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
+    if (!format) // UBSan's own check of it makes gcc believe that it may be NULL
+        abort();
     int len = vsnprintf(NULL, 0, format, args);
     va_end(args);
     if (len < 0)
