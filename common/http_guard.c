@@ -115,7 +115,6 @@ static ssize_t guarded_recv(struct http_conn *c, void *data, size_t len)
 {
     if (!c->handshaken) {
         c->handshaken = true;
-        c->since = loop_now(c->server->loop);
         if (c->session && !http_tls_verified(c)) {
             http_server_refused(c->server, "client-certificate", c->address);
             http_conn_close(c);
