@@ -60,10 +60,14 @@ static const char *const uuids[UUIDS] = {
 static const struct version versions[] = {
     {{24, 5}}, {{24, 11}}, {{24, 11, 1}}, {{25, 5}}};
 
-static struct match_terms random_terms(bool both)
+// Licenses offer more than requests ask for, so that most requests have something to choose from.
+static struct match_terms random_terms(bool license)
 {
-    return (struct match_terms){versions[below(4)], (enum edition)(1 + below(both ? 3 : 2)),
-                                (module_set)below(8)};
+    uint32_t version = below(4), other = below(4), modules = below(8);
+    version = license == (other > version) ? other : version;
+    modules = license ? modules | below(8) : modules & below(8);
+    return (struct match_terms){versions[version], (enum edition)(1 + below(license ? 3 : 2)),
+                                (module_set)modules};
 }
 
 static int license_of(const struct license_fields *f)
@@ -235,20 +239,20 @@ static enum pool_outcome model_request(struct model *m, int feature, const struc
 static void do_load(struct pool *p, struct model *m)
 {
     struct pool_record given[RECORDS_MAX];
-    m->records_len = below(RECORDS_MAX + 1);
+    m->records_len = below(10) ? RECORDS_MAX - below(5) : below(4);
     for (size_t i = 0; i < m->records_len; i++) {
         struct license_fields *f = &m->records[i];
         struct match_terms t = random_terms(true);
         *f = (struct license_fields){.version = t.version,
                                      .edition = t.edition,
                                      .modules = t.modules,
-                                     .count = 1 + below(3),
+                                     .count = 1 + below(5),
                                      .issued = {below(4)}};
         strcpy(f->uuid, uuids[below(UUIDS)]);
         strcpy(f->feature, features[below(FEATURES)]);
         snprintf(f->version_text, sizeof f->version_text, "%zu", i);
-        f->valid_from = below(3) ? WALL_MIN : (struct wall_time){1000 + below(200)};
-        f->valid_until = below(3) ? WALL_MAX : (struct wall_time){1000 + below(200)};
+        f->valid_from = below(5) ? WALL_MIN : (struct wall_time){1000 + below(200)};
+        f->valid_until = below(5) ? WALL_MAX : (struct wall_time){1000 + below(200)};
         for (int k = 0; k < 64; k++)
             m->signatures[i][k] = (uint8_t)below(256);
         m->foreign[i] = below(8) == 0;
@@ -324,7 +328,7 @@ static void do_session(struct pool *p, struct model *m)
 {
     if (!m->sessions_len)
         return;
-    size_t recent = m->sessions_len < 60 ? m->sessions_len : 60;
+    size_t recent = m->sessions_len < 40 ? m->sessions_len : 40;
     size_t at = m->sessions_len - 1 - below((uint32_t)recent);
     struct model_session *s = &m->sessions[at];
     enum pool_session_state before = s->state, expected = model_check(m, at);
@@ -361,9 +365,9 @@ static void do_session(struct pool *p, struct model *m)
 
 static void do_time(struct pool *p, struct model *m)
 {
-    m->now.mono.ms += below(below(4) ? 50 : 3000);
+    m->now.mono.ms += below(below(6) ? 50 : 2000);
     m->now.wall.s += below(3);
-    if (below(30) == 0)
+    if (below(30) == 0 || m->now.wall.s > 1220)
         m->now.wall.s = 990 + below(230); // somebody sets the clock
     while (pool_tick(p, m->now, 1 + below(5))) {
     }
@@ -376,7 +380,7 @@ static void do_time(struct pool *p, struct model *m)
 
 static void do_settings(struct pool *p, struct model *m)
 {
-    m->interval_ms = 1000 + below(4000);
+    m->interval_ms = 1000 + below(8000);
     m->max_per_client = below(3) ? 0 : 1 + below(6);
     struct pool_settings settings = {m->interval_ms, m->max_per_client};
     pool_set_settings(p, &settings);
@@ -485,7 +489,7 @@ static void run(uint64_t start, int operations)
     do_load(p, &m);
     for (int i = 0; i < operations; i++) {
         uint32_t what = below(1000);
-        if (what < 10)
+        if (what < 4)
             do_load(p, &m);
         else if (what < 40)
             do_borrow(p, &m);

@@ -6,6 +6,7 @@
 // many at once, so that others do not wait for it.
 #define SWEEP_PORTION 512
 #define SWEEP_MAX 65536
+#define SWEEP_FEW 64
 #define EVENT_MAX_MS (3600 * 1000)
 
 struct pool *pool_new(const struct pool_settings *settings, const uint8_t key[static 16])
@@ -180,6 +181,9 @@ static enum pool_outcome choose(struct pool *p, const struct pool_request *reque
 {
     uint64_t client = p->clients.slots ? client_hash(p, &request->client) : 0;
     *plan = classes_plan(&p->classes, request->feature, &request->terms);
+    // So that a better license is not passed over whose seat is due but not yet noticed.
+    size_t few = SWEEP_FEW;
+    sessions_sweep(p, now.mono, true, &few);
     for (size_t left = SWEEP_MAX;;) {
         bool limited = over_client_limit(p, client);
         *license = limited ? LICENSE_NONE : plan_choose(&p->classes, &p->catalog, *plan);
