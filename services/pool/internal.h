@@ -24,7 +24,9 @@ struct pool_service {
     struct loop *loop;
     struct metrics *metrics;
     struct pool *pool;
-    struct rpc_server *server;
+    struct rpc_server *server; // NULL until licenses were looked at
+    struct rpc_metrics rpc_metrics;
+    char *rpc_url;
     struct verdict_watch *verdict;
     struct http_server *listener;
     struct watcher *watcher;

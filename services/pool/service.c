@@ -50,6 +50,22 @@ static void batch_end(void *ctx)
     arm_tick(s); // a new session may be due before what the timer waits for
 }
 
+// Calls are taken from the moment on when they can be answered: who is connected to pool may rely on
+// its licenses being there.
+static void listen_once(struct pool_service *s)
+{
+    if (s->server)
+        return;
+    int r = rpc_server_new(&s->server, s->loop, s->rpc_url, &s->rpc.base, &s->rpc_metrics);
+    if (r < 0) {
+        struct error err;
+        error_set(&err, "rpc.pool: %s: %s", s->rpc_url, strerror(-r));
+        daemon_fail(s->loop, DAEMON_EXIT_FAULT, err.text);
+        return;
+    }
+    rpc_server_set_batch_end(s->server, batch_end, s);
+}
+
 // ---- license files ----
 
 static void files_changed(void *ctx, const struct scan *scan)
@@ -80,6 +96,7 @@ static void files_changed(void *ctx, const struct scan *scan)
     s->loaded = true;
     report_catalog(s);
     arm_tick(s);
+    listen_once(s);
 }
 
 // Everything that decides which license files are believed, in one digest.
@@ -176,11 +193,8 @@ static int serve(struct pool_service *s, const struct config *config, struct err
         return error_set(err, "rpc.trust: %s: %s", config->rpc.trust, strerror(-r)),
                DAEMON_EXIT_FAULT;
     handlers_init(s);
-    r = rpc_server_new(&s->server, s->loop, config->rpc.pool, &s->rpc.base, &rpc);
-    if (r < 0)
-        return error_set(err, "rpc.pool: %s: %s", config->rpc.pool, strerror(-r)),
-               DAEMON_EXIT_FAULT;
-    rpc_server_set_batch_end(s->server, batch_end, s);
+    s->rpc_metrics = rpc;
+    s->rpc_url = must(strdup(config->rpc.pool));
     s->ops = (struct ops){.metrics = s->metrics, .conditions = report_conditions, .ctx = s};
     metrics_on_collect(s->metrics, report_collect, s);
     if (config->ops.pool && ops_listen(&s->listener, s->loop, config->ops.pool, &s->ops, err) < 0)
@@ -231,6 +245,7 @@ void pool_service_free(void *service)
     crypto_ca_free(&s->vendor_ca);
     pool_free(&s->pool);
     metrics_free(&s->metrics);
+    free(s->rpc_url);
     free(s);
 }
 
