@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define STOP_DEADLINE_MS 5000
-#define READY_POLL_MS 50
+#define READY_POLL_MS 200
 #define USAGE_EXIT 2
 
 // One service per process; the functions that are told only the loop find it here.
@@ -29,7 +29,8 @@ static struct daemon {
     struct loop *loop;
     void *service;
     struct loop_timer ready_timer, stop_timer;
-    bool stopping;
+    struct loop_hook ready_hook;
+    bool ready, stopping;
     int exit_code;
 } daemon_state;
 
@@ -209,15 +210,26 @@ static void on_reload(void *ctx)
 
 // ---- readiness ----
 
-static void check_ready(void *ctx)
+// At the end of each turn: whoever sees the service ready by its own answer shall not find a
+// supervisor that does not know it yet.
+static bool check_ready(void *ctx)
 {
     struct daemon *d = ctx;
-    if (!d->def->ready || d->def->ready(d->service)) {
-        log_info("process.ready");
-        daemon_notify("READY", "1");
-        return;
-    }
-    loop_timer_arm(d->loop, &d->ready_timer, mono_after(loop_now(d->loop), READY_POLL_MS));
+    if (d->ready || d->stopping || (d->def->ready && !d->def->ready(d->service)))
+        return false;
+    d->ready = true;
+    log_info("process.ready");
+    daemon_notify("READY", "1");
+    loop_timer_cancel(d->loop, &d->ready_timer);
+    return false;
+}
+
+// Makes a turn: readiness may come with time alone.
+static void look_again(void *ctx)
+{
+    struct daemon *d = ctx;
+    if (!d->ready)
+        loop_timer_arm(d->loop, &d->ready_timer, mono_after(loop_now(d->loop), READY_POLL_MS));
 }
 
 // ---- life ----
@@ -269,7 +281,7 @@ static int watch_signals(struct daemon *d)
 static int run_service(struct daemon *d)
 {
     struct error err = {{0}};
-    loop_timer_init(&d->ready_timer, check_ready, d);
+    loop_timer_init(&d->ready_timer, look_again, d);
     loop_timer_init(&d->stop_timer, stop_late, d);
     int code = d->def->start(d->loop, d->config, &d->service, &err);
     if (code) {
@@ -277,9 +289,11 @@ static int run_service(struct daemon *d)
         return refuse(d->def->name, code, err.text);
     }
     loop_timer_arm(d->loop, &d->ready_timer, clock_mono());
+    loop_hook_add(d->loop, LOOP_TURN, &d->ready_hook, check_ready, d);
     int r = loop_run(d->loop);
     if (r && !d->exit_code)
         daemon_fail(d->loop, DAEMON_EXIT_FAULT, strerror(-r));
+    loop_hook_del(d->loop, LOOP_TURN, &d->ready_hook);
     loop_timer_cancel(d->loop, &d->ready_timer);
     loop_timer_cancel(d->loop, &d->stop_timer);
     if (d->def->free)

@@ -22,7 +22,7 @@ struct daemon_def {
     void (*free)(void *service);
     // The `health` argument. Returns the exit code.
     int (*health)(const struct config *config, bool alive);
-    // Asked again and again (20 times a second) until true: then READY=1 is sent. NULL: at once.
+    // Asked after each turn of the loop until true: then READY=1 is sent. NULL: at once.
     bool (*ready)(void *service);
 };
 

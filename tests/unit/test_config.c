@@ -273,6 +273,7 @@ static void files(void **state)
     char dir[] = "/tmp/berth-config-XXXXXX";
     assert_non_null(mkdtemp(dir));
     char path[64];
+    config_free(&config);
     assert_true(config_load(&config, dir, &err) < 0);
     assert_non_null(strstr(err.text, "not a file"));
     snprintf(path, sizeof path, "%s/c.yaml", dir);

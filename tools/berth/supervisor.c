@@ -20,7 +20,9 @@
 #define STOP_DEADLINE_MS 6000
 #define PRIVATE_DIR_MAX 80 // with the names in it, it must fit a socket's path
 
-enum { TRUST, POOL, BORROW, GATEWAY, CHILDREN }; // the order of starting
+// Those before GATEWAY start at once. GATEWAY starts when they are ready, so that what clients meet
+// is a server with its licenses loaded.
+enum { TRUST, POOL, BORROW, GATEWAY, CHILDREN };
 
 struct supervisor {
     const struct config *config;
@@ -177,19 +179,29 @@ static void announce(const struct supervisor *s)
     daemon_notify("STATUS", text);
 }
 
+// What follows when a process is ready for the first time.
+static void go_on_starting(struct supervisor *s)
+{
+    int ready = 0;
+    for (int i = 0; i < CHILDREN; i++)
+        ready += s->children[i].ready_once;
+    struct child *gateway = &s->children[GATEWAY];
+    if (s->stopping || s->ready_once)
+        return;
+    if (ready == CHILDREN) {
+        s->ready_once = true;
+        announce(s);
+    } else if (ready == GATEWAY && !gateway->ready_once && !gateway->pid) {
+        start_child(s, gateway);
+    }
+}
+
 static void listen_to(struct child *c)
 {
-    struct supervisor *s = c->ctx;
     if (!child_listen(c))
         return;
     c->ready_once = true;
-    bool all = true;
-    for (int i = 0; i < CHILDREN; i++)
-        all = all && s->children[i].ready_once;
-    if (all && !s->ready_once && !s->stopping) {
-        s->ready_once = true;
-        announce(s);
-    }
+    go_on_starting(c->ctx);
 }
 
 static void on_notify(void *ctx, uint32_t events)
@@ -224,7 +236,9 @@ static void restart_later(struct supervisor *s, struct child *c, int status, con
 static void child_ended(struct supervisor *s, struct child *c, int status)
 {
     char how[100];
-    listen_to(c); // what it said last
+    // What it said last; and the others, of which one may have become ready before this one died.
+    for (int i = 0; i < CHILDREN; i++)
+        listen_to(&s->children[i]);
     c->pid = 0;
     describe_end(status, how, sizeof how);
     if (s->stopping)
@@ -302,7 +316,7 @@ int supervisor_run(const struct supervisor_options *options)
     int r = prepare(s, options->folder);
     if (!r) {
         set_rpc_environment(s);
-        for (int i = 0; i < CHILDREN && !s->stopping; i++)
+        for (int i = 0; i < GATEWAY && !s->stopping; i++)
             start_child(s, &s->children[i]);
         r = loop_run(s->loop);
         loop_timer_cancel(s->loop, &s->stop_timer);

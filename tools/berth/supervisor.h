@@ -1,5 +1,6 @@
-// Starts the four processes, waits until each has been ready once, restarts what dies later, stops
-// them in order. One thread, one loop; what the children say comes by the protocol of sd_notify.
+// Starts the four processes, gateway last, waits until each has been ready once, restarts what dies
+// later, stops them in order. One thread, one loop; what the children say comes by the protocol of
+// sd_notify.
 #pragma once
 
 #include "common/config.h"
