@@ -259,6 +259,11 @@ uint16_t http_server_port(const struct http_server *s)
     return s->port;
 }
 
+void http_server_limit_address(struct http_server *s, unsigned connections)
+{
+    s->options.limits.connections_per_address = connections;
+}
+
 int http_server_reload_tls(struct http_server *s, const struct http_tls *tls, struct error *err)
 {
     struct http_credentials *fresh = NULL;

@@ -57,6 +57,8 @@ uint16_t http_server_port(const struct http_server *s);
 // Reads certificate, key and client CA again; open connections go on, new ones see the new one. On
 // error nothing changes.
 int http_server_reload_tls(struct http_server *s, const struct http_tls *tls, struct error *err);
+// The limit for one address from now on; connections that are open stay.
+void http_server_limit_address(struct http_server *s, unsigned connections);
 // True if host is a DNS name or an address in the server's certificate.
 bool http_server_names_host(const struct http_server *s, const char *host, size_t len);
 unsigned http_server_connections(const struct http_server *s);

@@ -23,8 +23,7 @@ void access_log(struct gateway *g, const char *kind, const char *method, const c
     struct mono_time now = loop_now(g->loop);
     if (now.ms - k->second.ms >= 1000) {
         if (k->held_back)
-            log_info("request.refused-more", LOG_S("reason", kind),
-                     LOG_I("times", k->held_back));
+            log_info("request.refused-more", LOG_S("reason", kind), LOG_I("times", k->held_back));
         *k = (struct refusal_kind){.name = k->name, .second = now};
     }
     if (k->logged >= LOGGED_PER_SECOND) {

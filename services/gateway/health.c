@@ -17,7 +17,10 @@ void health_print_protection(struct buf *out, const Berth__Verdict *v)
     bool grace = v->state == BERTH__STATE__GRACE;
     bool valid = v->state == BERTH__STATE__VALID;
     buf_printf(out, "{\"valid_license\":%s,\"state\":\"%s\",\"variant\":",
-               valid || grace ? "true" : "false", valid ? "valid" : grace ? "grace" : "invalid");
+               valid || grace ? "true" : "false",
+               valid   ? "valid"
+               : grace ? "grace"
+                       : "invalid");
     result_text(out, v->variant);
     buf_add_str(out, ",\"server_id\":");
     result_text(out, v->server_id);

@@ -13,12 +13,12 @@
 #define NONCE_MAX 64
 
 #define CLIENT_TEXT(json, member)                                                                  \
-    {json, PARAM_STRING, false, 0, 256, offsetof(Berth__ClientInfo, member), PARAM_NO_HAS}
+    {                                                                                              \
+        json, PARAM_STRING, false, 0, 256, offsetof(Berth__ClientInfo, member), PARAM_NO_HAS       \
+    }
 static const struct param_def client_params[] = {
-    CLIENT_TEXT("hostname", hostname),
-    CLIENT_TEXT("hostId", host_id),
-    CLIENT_TEXT("user", user),
-    CLIENT_TEXT("application", application),
+    CLIENT_TEXT("hostname", hostname), CLIENT_TEXT("hostId", host_id),
+    CLIENT_TEXT("user", user),         CLIENT_TEXT("application", application),
     CLIENT_TEXT("pid", pid),
 };
 

@@ -1,4 +1,5 @@
-// Parameters of a call: from a JSON object into the protobuf message that carries the call, by table.
+// Parameters of a call: from a JSON object into the protobuf message that carries the call, by
+// table.
 #pragma once
 
 #include "common/core/arena.h"
@@ -36,7 +37,7 @@ struct param_fault {
     const char *reason;
 };
 
-// object NULL: no parameters were given. message is initialised; strings point into the tree and the
-// arena. 0, or -EINVAL with *fault (in the arena).
+// object NULL: no parameters were given. message is initialised; strings point into the tree and
+// the arena. 0, or -EINVAL with *fault (in the arena).
 int params_read(struct arena *arena, const struct param_def *defs, size_t len, const cJSON *object,
                 void *message, struct param_fault *fault);

@@ -187,9 +187,9 @@ static void add_client(struct buf *out, const Berth__ClientInfo *client)
     const struct {
         const char *name, *text;
     } members[] = {
-        {"\"hostname\":", client->hostname},       {"\"hostId\":", client->host_id},
-        {"\"user\":", client->user},               {"\"application\":", client->application},
-        {"\"pid\":", client->pid},                 {"\"address\":", client->address},
+        {"\"hostname\":", client->hostname}, {"\"hostId\":", client->host_id},
+        {"\"user\":", client->user},         {"\"application\":", client->application},
+        {"\"pid\":", client->pid},           {"\"address\":", client->address},
     };
     const char *separator = "";
     buf_add_str(out, ",\"client\":{");

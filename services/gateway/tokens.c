@@ -90,8 +90,9 @@ static int token_parse(struct token *out, char *text, size_t len, const char *pa
     for (size_t i = 0; i < len; i++)
         good = good && text[i] > ' ' && text[i] < 0x7f;
     if (!good) {
-        error_set(err, "%s: %s: a token is one line of %d to %d printable ASCII characters; "
-                       "delete the file to get a new one",
+        error_set(err,
+                  "%s: %s: a token is one line of %d to %d printable ASCII characters; "
+                  "delete the file to get a new one",
                   name, path, TOKEN_BYTES_MIN, TOKEN_BYTES_MAX);
         return -EINVAL;
     }

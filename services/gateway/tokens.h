@@ -1,5 +1,5 @@
-// Bearer tokens for administration and for borrowing (api.md, "Who may borrow"). Only a digest stays
-// in memory.
+// Bearer tokens for administration and for borrowing (api.md, "Who may borrow"). Only a digest
+// stays in memory.
 #pragma once
 
 #include "common/core/error.h"

@@ -1,5 +1,5 @@
-// Stands in for pool, trust and borrow, so that the gateway is tested alone. What a call asks for says
-// how it is answered; EndSessionV1 with "verdict:…" or "pages:…" switches a mode.
+// Stands in for pool, trust and borrow, so that the gateway is tested alone. What a call asks for
+// says how it is answered; EndSessionV1 with "verdict:…" or "pages:…" switches a mode.
 //   fake_backend DIR        serves ipc://DIR/{pool,trust,borrow}
 #include "borrow.pb-c.h"
 #include "common/clock.h"
@@ -20,7 +20,7 @@
 static struct loop *loop;
 static unsigned requested, returned; // calls carried out
 static char verdict_mode[16] = "valid";
-static bool huge_pages;
+static bool huge_pages, slow_pages;
 
 static char *text(const char *s)
 {
@@ -196,6 +196,35 @@ static void return_session(Berth__Pool_Service *s, const Berth__ReturnSessionCal
     closure(&reply, data);
 }
 
+struct later_page {
+    struct loop_timer timer;
+    Berth__ListSessionsReply_Closure closure;
+    void *closure_data;
+};
+
+static void on_later_page(void *ctx)
+{
+    static uint8_t next[1] = {1};
+    struct later_page *l = ctx;
+    Berth__ListSessionsReply reply = BERTH__LIST_SESSIONS_REPLY__INIT;
+    reply.has_cursor = 1;
+    reply.cursor = (ProtobufCBinaryData){1, next};
+    l->closure(&reply, l->closure_data);
+    free(l);
+}
+
+// A page without end after 3 s: two are more than a request may take.
+static void list_slowly(Berth__ListSessionsReply_Closure closure, void *data)
+{
+    struct later_page *l = calloc(1, sizeof *l);
+    if (!l)
+        abort();
+    l->closure = closure;
+    l->closure_data = data;
+    loop_timer_init(&l->timer, on_later_page, l);
+    loop_timer_arm(loop, &l->timer, mono_after(clock_mono(), 3000));
+}
+
 static void list_sessions(Berth__Pool_Service *s, const Berth__ListSessionsCall *call,
                           Berth__ListSessionsReply_Closure closure, void *data)
 {
@@ -209,6 +238,10 @@ static void list_sessions(Berth__Pool_Service *s, const Berth__ListSessionsCall 
     size_t n = huge_pages ? PAGE_SESSIONS : 1;
     char id[16];
     uint8_t next[1] = {(uint8_t)(page + 1)};
+    if (slow_pages) {
+        list_slowly(closure, data);
+        return;
+    }
     snprintf(id, sizeof id, "s-%u", page);
     fill_license(&license, "u-1");
     memset(long_host, 'h', sizeof long_host - 1);
@@ -239,9 +272,10 @@ static void end_session(Berth__Pool_Service *s, const Berth__EndSessionCall *cal
     Berth__Empty reply = BERTH__EMPTY__INIT;
     if (!strncmp(call->session_id, "verdict:", 8))
         snprintf(verdict_mode, sizeof verdict_mode, "%s", call->session_id + 8);
-    else if (!strncmp(call->session_id, "pages:", 6))
+    else if (!strncmp(call->session_id, "pages:", 6)) {
         huge_pages = !strcmp(call->session_id + 6, "huge");
-    else if (code_of(call->session_id)) {
+        slow_pages = !strcmp(call->session_id + 6, "slow");
+    } else if (code_of(call->session_id)) {
         fail_with(data, code_of(call->session_id));
         return;
     }

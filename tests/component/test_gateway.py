@@ -549,6 +549,20 @@ def test_admin_methods(gateway):
         assert len(a.call("ListSessionsV1")) == 3
 
 
+def test_slow_pages_end_within_five_seconds(own):
+    g = own()
+    g.switch("pages:slow")
+    with contextlib.closing(g.admin(ADMIN_TOKEN)) as a:
+        started = time.monotonic()
+        with pytest.raises(RpcError) as e:
+            a.call("ListSessionsV1")
+        assert 3 < time.monotonic() - started < 5
+        assert (e.value.code, e.value.data["service"]) == (1011, "pool")
+        g.switch("pages:few")
+        assert len(a.call("ListSessionsV1")) == 3
+    wait_until(lambda: g.metric('berth_rpc_calls_total{peer="pool"}') >= 6, 5, "late page")
+
+
 def test_tokens_are_made(own, tmp_path):
     g = own(borrow__token_file="made.token", serve__admin__token_file="made-admin.token")
     for name in ("made.token", "made-admin.token"):
@@ -730,6 +744,20 @@ def test_reload(own, tmp_path):
     os.kill(g.process.pid, signal.SIGHUP)
     wait_until(lambda: "reload" in g.process.text() and "tls" in g.process.text(), 5, "refusal")
     assert fingerprint(g.port) == now == fingerprint(g.admin_port)
+
+
+def test_reload_of_limits(own):
+    g = own()
+    g.settings.update(limits__connections_per_address=3)
+    g.write_config()
+    os.kill(g.process.pid, signal.SIGHUP)
+
+    def refused():  # or an idle one is closed for it: the count tells
+        with contextlib.ExitStack() as stack, contextlib.suppress(ConnectionError, ssl.SSLError):
+            for _ in range(6):
+                stack.enter_context(contextlib.closing(g.client())).revalidate("s")
+        return g.metric('berth_http_refused_total{reason="connections-per-address"}') > 0
+    wait_until(refused, 5, "the fourth connection is one too many")
 
 
 def test_stop_answers_what_is_in_flight(own):

@@ -1,6 +1,6 @@
 // A request body: strict check, tree, envelope, parameters of every method.
-#include "common/json.h"
 #include "services/gateway/core/jsonrpc.h"
+#include "common/json.h"
 #include "services/gateway/methods.h"
 
 #include <stdlib.h>

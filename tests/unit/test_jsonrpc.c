@@ -91,14 +91,22 @@ static void error_kinds(void **state)
         const char *name;
         int status;
     } table[] = {
-        {1001, "NoLicense", 200},          {1002, "NoSeat", 200},
-        {1003, "SessionInvalid", 200},     {1004, "ServerNotLicensed", 200},
-        {1005, "BorrowNotAllowed", 200},   {1006, "BorrowPeriodInvalid", 200},
-        {1007, "BorrowNotAvailable", 200}, {1008, "NotFound", 200},
-        {1009, "Unauthorized", 401},       {1010, "RateLimited", 429},
-        {1011, "Unavailable", 200},        {-32700, NULL, 200},
-        {-32600, NULL, 200},               {-32601, NULL, 200},
-        {-32602, NULL, 200},               {-32603, NULL, 200},
+        {1001, "NoLicense", 200},
+        {1002, "NoSeat", 200},
+        {1003, "SessionInvalid", 200},
+        {1004, "ServerNotLicensed", 200},
+        {1005, "BorrowNotAllowed", 200},
+        {1006, "BorrowPeriodInvalid", 200},
+        {1007, "BorrowNotAvailable", 200},
+        {1008, "NotFound", 200},
+        {1009, "Unauthorized", 401},
+        {1010, "RateLimited", 429},
+        {1011, "Unavailable", 200},
+        {-32700, NULL, 200},
+        {-32600, NULL, 200},
+        {-32601, NULL, 200},
+        {-32602, NULL, 200},
+        {-32603, NULL, 200},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const struct error_kind *kind = error_kind_of(table[i].code);
@@ -119,9 +127,13 @@ static void content_types(void **state)
     static const char *const good[] = {"application/json", " APPLICATION/json ",
                                        "application/json;charset=UTF-8",
                                        "application/json ; charset=\"utf-8\" "};
-    static const char *const bad[] = {"", "application/jsonp", "text/json", "application/json;",
+    static const char *const bad[] = {"",
+                                      "application/jsonp",
+                                      "text/json",
+                                      "application/json;",
                                       "application/json; charset=utf-8; a=b",
-                                      "application/json; charset=utf-16", "application/json,x"};
+                                      "application/json; charset=utf-16",
+                                      "application/json,x"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(content_type_is_json(good[i]));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -134,11 +146,21 @@ static void origins(void **state)
     static const struct {
         const char *origin, *host; // NULL: it has none
     } table[] = {
-        {"https://a.example", "a.example"}, {"http://a:80", "a"}, {"https://[::1]:22022", "::1"},
-        {"https://[::1]", "::1"},           {"null", NULL},       {"", NULL},
-        {"://a", NULL},                     {"https://", NULL},   {"https://:80", NULL},
-        {"https://a/b", NULL},              {"https://u@a", NULL}, {"https://[::1", NULL},
-        {"https://[::1]x", NULL},           {"a.example", NULL},  {"https://a b", NULL},
+        {"https://a.example", "a.example"},
+        {"http://a:80", "a"},
+        {"https://[::1]:22022", "::1"},
+        {"https://[::1]", "::1"},
+        {"null", NULL},
+        {"", NULL},
+        {"://a", NULL},
+        {"https://", NULL},
+        {"https://:80", NULL},
+        {"https://a/b", NULL},
+        {"https://u@a", NULL},
+        {"https://[::1", NULL},
+        {"https://[::1]x", NULL},
+        {"a.example", NULL},
+        {"https://a b", NULL},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         const char *host;
@@ -171,9 +193,10 @@ static void bearers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(envelope_rules), cmocka_unit_test(batch_sizes), cmocka_unit_test(answers),
-        cmocka_unit_test(error_kinds),    cmocka_unit_test(content_types),
-        cmocka_unit_test(origins),        cmocka_unit_test(bearers),
+        cmocka_unit_test(envelope_rules), cmocka_unit_test(batch_sizes),
+        cmocka_unit_test(answers),        cmocka_unit_test(error_kinds),
+        cmocka_unit_test(content_types),  cmocka_unit_test(origins),
+        cmocka_unit_test(bearers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,7 +112,8 @@ static void flood_of_addresses(void **state)
     ratelimit_set(rl, 1, 1);
     for (int i = 0; i < 200000; i++) {
         char name[64];
-        snprintf(name, sizeof name, "2001:db8::%x:%x and a name that is longer than it may be", i, i);
+        snprintf(name, sizeof name, "2001:db8::%x:%x and a name that is longer than it may be", i,
+                 i);
         assert_int_equal(ratelimit_take(rl, name, at(0)), 0);
         assert_true(ratelimit_addresses(rl) <= 1000);
     }
@@ -122,9 +123,9 @@ static void flood_of_addresses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(off_by_default),      cmocka_unit_test(burst_then_rate),
+        cmocka_unit_test(off_by_default),         cmocka_unit_test(burst_then_rate),
         cmocka_unit_test(burst_zero_is_the_rate), cmocka_unit_test(oldest_is_forgotten),
-        cmocka_unit_test(random_against_model), cmocka_unit_test(flood_of_addresses),
+        cmocka_unit_test(random_against_model),   cmocka_unit_test(flood_of_addresses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,7 +38,8 @@ void jsonrpc_read(struct jsonrpc_call *out, const cJSON *item, struct json_span 
     const cJSON *id = member(item, "id");
     const cJSON *method = member(item, "method");
     const cJSON *params = member(item, "params");
-    bool id_good = is_type(id, cJSON_String) || is_type(id, cJSON_Number) || is_type(id, cJSON_NULL);
+    bool id_good =
+        is_type(id, cJSON_String) || is_type(id, cJSON_Number) || is_type(id, cJSON_NULL);
     if (id_good && raw_id.p)
         out->id = raw_id;
     out->notification = !id;

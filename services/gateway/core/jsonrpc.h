@@ -18,12 +18,12 @@
 #define JSONRPC_INTERNAL_ERROR (-32603)
 
 struct jsonrpc_call {
-    struct json_span id;  // to be echoed byte for byte; "null" if the call has none that is usable
-    const char *method;   // NULL if the envelope is bad
-    const cJSON *params;  // an object; NULL: absent
-    const char *why;      // what is wrong, when code is not 0
-    int code;             // 0, JSONRPC_INVALID_REQUEST, JSONRPC_INVALID_PARAMS
-    bool notification;    // gets no answer (a bad envelope always gets one)
+    struct json_span id; // to be echoed byte for byte; "null" if the call has none that is usable
+    const char *method;  // NULL if the envelope is bad
+    const cJSON *params; // an object; NULL: absent
+    const char *why;     // what is wrong, when code is not 0
+    int code;            // 0, JSONRPC_INVALID_REQUEST, JSONRPC_INVALID_PARAMS
+    bool notification;   // gets no answer (a bad envelope always gets one)
 };
 
 // Judges one call. raw_id are the bytes of its member "id" (p NULL: it has none). Pointers into the

@@ -11,7 +11,7 @@ struct bucket {
     char address[ADDRESS_BYTES];
     int64_t units;
     struct mono_time filled;
-    uint32_t chain;       // next of the same hash
+    uint32_t chain;        // next of the same hash
     uint32_t newer, older; // by last use
 };
 
