@@ -16,6 +16,7 @@ import threading
 import time
 from http.client import HTTPSConnection
 from pathlib import Path
+from urllib.request import urlopen
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -25,6 +26,10 @@ from cryptography.x509.oid import NameOID
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("BERTH_BUILD", ROOT / "build"))
 SERVICES = ("trust", "pool", "borrow", "gateway")
+
+
+class Gone(Exception):
+    """A process that was waited for has ended: no use to wait on."""
 
 
 def wait_until(condition, seconds=10, what="condition"):
@@ -292,9 +297,15 @@ class Site:
 
     def wait_ready(self, seconds=15):
         def ready():
-            assert not self.server or self.server.running(), self.server.text()[-4000:]
+            if self.server and not self.server.running():
+                raise Gone(self.server.text()[-4000:])
             with contextlib.closing(self.admin()) as admin:
-                return admin.http("GET", "/health/ready")[0] == 200
+                if admin.http("GET", "/health/ready")[0] != 200:
+                    return False
+            for port in self.ops.values():
+                if urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).status != 200:
+                    return False
+            return not self.server or "server.ready" in self.server.text()
         try:
             wait_until(ready, seconds, "server ready")
         except AssertionError as e:
