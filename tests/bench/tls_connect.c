@@ -48,7 +48,8 @@ static int connect_once(SSL_CTX *ctx, int port, const char *path, bool resume)
     if (!connect(fd, (struct sockaddr *)&to, sizeof to) && SSL_connect(ssl) == 1) {
         char text[4096];
         int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
-        if (SSL_write(ssl, text, n) == n && SSL_read(ssl, text, sizeof text) > 0)
+        if (SSL_write(ssl, text, n) == n && SSL_read(ssl, text, sizeof text) > 12 &&
+            !memcmp(text, "HTTP/1.1 200", 12))
             result = SSL_session_reused(ssl);
         SSL_shutdown(ssl);
     }
