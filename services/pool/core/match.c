@@ -1,6 +1,6 @@
 #include "services/pool/core/match.h"
 
-#include <stdio.h>
+#include <string.h>
 
 // Which step of licenses.md a license that serves belongs to.
 enum step { STEP_EXACT, STEP_MORE_MODULES, STEP_NEWER_VERSION, STEP_PROGRESS_FOR_STEADY };
@@ -55,9 +55,8 @@ char *match_reason_format(enum match_reason reason, module_set missing,
         [MATCH_ALL_BORROWED] = "all-borrowed",
         [MATCH_ALL_IN_USE] = "all-in-use",
     };
-    char letters[12] = "";
+    char *end = stpcpy(buf, names[reason]); // the longest, with all letters, has 27 bytes
     if (reason == MATCH_MODULES_MISSING)
-        modules_format(missing, letters);
-    snprintf(buf, MATCH_REASON_BYTES, "%s%s", names[reason], letters);
+        modules_format(missing, end);
     return buf;
 }

@@ -1,9 +1,8 @@
-#include "services/pool/core/alloc.h"
-#include "services/pool/core/pool_internal.h"
 #include "common/core/text.h"
+#include "services/pool/core/pool_internal.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <string.h>
 
 void session_id_format(const struct session_id *id, char out[static SESSION_ID_TEXT_BYTES])
 {
@@ -102,7 +101,7 @@ bool sessions_sweep(struct pool *p, struct mono_time now, bool running, size_t *
     return some;
 }
 
-static bool still_fits(struct pool *p, struct session *s, const struct license *l)
+static bool still_fits(struct session *s, const struct license *l)
 {
     if (s->license_epoch == l->epoch)
         return true;
@@ -124,7 +123,7 @@ enum pool_session_state session_check(struct pool *p, uint32_t n, struct mono_ti
         return POOL_SESSION_LICENSE_WITHDRAWN;
     if (l->validity == POOL_EXPIRED)
         return POOL_SESSION_LICENSE_EXPIRED;
-    if (l->validity == POOL_NOT_YET_VALID || !still_fits(p, s, l))
+    if (l->validity == POOL_NOT_YET_VALID || !still_fits(s, l))
         return POOL_SESSION_LICENSE_WITHDRAWN;
     return s->seq >= l->cut_seq ? POOL_SESSION_DISPLACED : POOL_SESSION_OK;
 }
