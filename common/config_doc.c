@@ -42,13 +42,15 @@ void config_write_reference(struct buf *out)
         "# Configuration reference\n\n"
         "This page is made from the table that the server itself reads its configuration by\n"
         "(`common/config_keys.def`): `berth check-config --reference`. A test keeps it true.\n\n"
-        "One file, YAML or JSON, serves all four processes; `-c FILE`, else `config.yaml` next to\n"
-        "the executable. `berth check-config FILE` says whether it is right. Paths resolve against\n"
-        "the folder of the file. Durations are a number and a unit (`500 ms`, `120 s`, `5 min`,\n"
-        "`4 h`, `7 d`); a bare number means seconds. An environment variable, `BERTH_` and the path\n"
-        "of the key with underscores for dots (`BERTH_SERVE_LICENSES_PORT`), overrides a single\n"
-        "value. `SIGHUP` reloads the file: keys marked \"reload\" take effect; a change of any other\n"
-        "key, or any fault, refuses the whole reload.\n\n"
+        "One file, YAML or JSON, serves all four processes; `-c FILE`, else `config.yaml` next\n"
+        "to the executable. `berth check-config FILE` says whether it is right.\n\n"
+        "- Paths resolve against the folder of the file.\n"
+        "- Durations are a number and a unit (`500 ms`, `120 s`, `5 min`, `4 h`, `7 d`); a bare\n"
+        "  number means seconds.\n"
+        "- An environment variable, `BERTH_` and the path of the key with underscores for dots\n"
+        "  (`BERTH_SERVE_LICENSES_PORT`), overrides a single value.\n"
+        "- `SIGHUP` reloads the file: keys marked \"reload\" take effect. A change of any other\n"
+        "  key, or any fault, refuses the whole reload.\n\n"
         "| Key | Type | Default | Range | Reload | Meaning |\n"
         "|---|---|---|---|---|---|\n");
     for (size_t i = 0; i < config_keys_len; i++) {
@@ -99,7 +101,8 @@ static bool is_active(const char *path)
     return false;
 }
 
-// Writes the headings of the groups in which path lies and the one before did not. Returns the depth.
+// Writes the headings of the groups in which path lies and the one before did not. Returns the
+// depth.
 static int write_groups(struct buf *out, const char *before, const char *path)
 {
     int depth = 0;
@@ -120,10 +123,9 @@ static int write_groups(struct buf *out, const char *before, const char *path)
 
 void config_write_sample(struct buf *out)
 {
-    buf_add_str(out, "# A configuration with all keys and their defaults; where a key has none, an\n"
-                     "# example. Made by: berth check-config --sample\n"
-                     "# What stands behind \"# \" is as if it were not there: take the \"# \" away to "
-                     "change it.\n");
+    buf_add_str(out, "# A configuration with all keys and their defaults; where a key has none,\n"
+                     "# an example. Made by: berth check-config --sample\n"
+                     "# To change a value, take the \"# \" before its key away.\n");
     const char *before = "";
     for (size_t i = 0; i < config_keys_len; i++) {
         const struct config_key *k = &config_keys[i];

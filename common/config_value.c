@@ -62,6 +62,12 @@ static char *resolve(const struct config_reader *r, const char *path)
     return config_must(strdup(b.data));
 }
 
+static char *copy(const struct config_reader *r, const struct config_key *key, const char *text)
+{
+    bool path = key->type == CONFIG_PATH || key->type == CONFIG_PATHS;
+    return path ? resolve(r, text) : config_must(strdup(text));
+}
+
 static void replace(char **slot, char *value)
 {
     free(*slot);
@@ -178,7 +184,8 @@ static void set_word(struct config_reader *r, const struct config_key *key, cons
     }
 }
 
-void config_set(struct config_reader *r, const struct config_key *key, const char *text, size_t line)
+void config_set(struct config_reader *r, const struct config_key *key, const char *text,
+                size_t line)
 {
     void *slot = (char *)r->config + key->offset;
     bool list = key->type == CONFIG_STRINGS || key->type == CONFIG_PATHS;
@@ -194,9 +201,9 @@ void config_set(struct config_reader *r, const struct config_key *key, const cha
             if (items->len == LIST_MAX)
                 config_fault(r, line, "%s: more than %d items", key->path, LIST_MAX);
             else
-                config_append(items, key->type == CONFIG_PATHS ? resolve(r, text) : config_must(strdup(text)));
+                config_append(items, copy(r, key, text));
         } else {
-            replace(slot, key->type == CONFIG_PATH ? resolve(r, text) : config_must(strdup(text)));
+            replace(slot, copy(r, key, text));
         }
         break;
     case CONFIG_ADDRESS:
