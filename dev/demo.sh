@@ -69,8 +69,8 @@ wait_for() {
     pid=$2
     shift 2
     until "$@" >/dev/null 2>&1; do
-        kill -0 "$pid" 2>/dev/null || die "it ended; its log: $(ls "$DEMO"/*.log | tr '\n' ' ')$(tail -5 "$DEMO"/*.log)"
-        [ "$(date +%s)" -lt "$end" ] || die "not ready in time; see $DEMO/*.log"
+        kill -0 "$pid" 2>/dev/null || { tail -n 5 "$DEMO"/*.log >&2; die "a process ended; its log is above"; }
+        [ "$(date +%s)" -lt "$end" ] || { tail -n 5 "$DEMO"/*.log >&2; die "not ready in time; the logs are above"; }
         sleep 0.1
     done
 }
@@ -78,11 +78,12 @@ wait_for() {
 "$BIN/berth-cloud" serve --dir "$DEMO/keys/cloud" --listen "127.0.0.1:$CLOUD_PORT" \
     --state "$DEMO/cloud.db" >"$DEMO/cloud.log" 2>&1 &
 CLOUD_PID=$!
-wait_for 20 "$CLOUD_PID" sh -c "exec 3<>/dev/tcp/127.0.0.1/$CLOUD_PORT" || :
+backend() { curl -sf --cacert "$DEMO/keys/vendor-ca.pem" "https://localhost:$CLOUD_PORT/health/alive"; }
+wait_for 20 "$CLOUD_PID" backend
 "$BIN/berth" serve all -c "$DEMO/config.yaml" >"$DEMO/server.log" 2>&1 &
 SERVER_PID=$!
-alive() { curl -sf --cacert "$DEMO/tls.pem" "https://localhost:$ADMIN_PORT/health/ready"; }
-wait_for 30 "$SERVER_PID" alive
+ready() { grep -q 'server\.ready' "$DEMO/server.log"; }
+wait_for 30 "$SERVER_PID" ready
 
 call() {
     say "\$ curl --cacert demo/tls.pem https://localhost:$PORT/licenses --json '$1'"
