@@ -2,7 +2,7 @@
 """Builds and runs every test, and ends with one line: N passed, N failed[, N skipped].
 
 Called by dev/test.sh, which installs the packages. Parts: unit (meson: unit, component, fuzz corpora;
-once plain, once with ASan and UBSan), lint, e2e (pytest, real binaries). Each part counts test cases;
+once plain, once with ASan and UBSan), lint, e2e (pytest: component and end-to-end tests with the real binaries). Each part counts test cases;
 a part that cannot even start counts as one failure."""
 
 import os
@@ -118,7 +118,7 @@ def e2e(count):
         count.add("build", "failed")
         return
     # The tests wait for conditions most of the time: more of them than cores.
-    pytest_tests(count, [ROOT / "tests" / "e2e"], "e2e", 2 * JOBS)
+    pytest_tests(count, [ROOT / "tests" / "component", ROOT / "tests" / "e2e"], "e2e", 2 * JOBS)
 
 
 PARTS = {"unit": unit, "lint": lint, "e2e": e2e}
