@@ -1,5 +1,5 @@
-// What the pool core costs as its state grows (design: performance.md, "Asked of the product"). Prints
-// one figure per line: name, value, unit.
+// What the pool core costs as its state grows (design: performance.md, "Asked of the product").
+// Prints one figure per line: name, value, unit.
 #include "common/core/text.h"
 #include "services/pool/core/pool.h"
 
@@ -74,7 +74,8 @@ static enum pool_outcome request_one(struct pool *p, struct pool_result *result)
         .feature = "MVTec_HALCON",
         .terms = {{{24, 11}}, EDITION_STEADY, 1},
         .instance_id = instance,
-        .client = {"ws-0815.example.com", "aa:bb:cc:dd:ee:ff", "alice", "inspect", "12345", "10.0.0.17"},
+        .client = {"ws-0815.example.com", "aa:bb:cc:dd:ee:ff", "alice", "inspect", "12345",
+                   "10.0.0.17"},
     };
     return pool_request(p, &request, id, now, result);
 }

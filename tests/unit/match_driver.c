@@ -5,8 +5,8 @@
 //           <signature byte> <foreign 0|1>
 //   borrow <uuid> <feature> <from> <until>
 //   request <feature> <version> <edition> <modules|->
-// A request prints "granted <uuid>", or "no-license" or "no-seat" and uuid:feature:reason of each that
-// was considered, and omitted=<n>. Sessions stay for the life of the pool.
+// A request prints "granted <uuid>", or "no-license" or "no-seat" and uuid:feature:reason of each
+// that was considered, and omitted=<n>. Sessions stay for the life of the pool.
 #include "services/pool/core/pool.h"
 
 #include <stdio.h>
@@ -110,9 +110,10 @@ int main(void)
         const char *name;
         int words;
         void (*run)(char **word);
-    } commands[] = {
-        {"pool", 1, begin_pool}, {"license", 11, add_license}, {"borrow", 4, add_borrow},
-        {"request", 4, ask}};
+    } commands[] = {{"pool", 1, begin_pool},
+                    {"license", 11, add_license},
+                    {"borrow", 4, add_borrow},
+                    {"request", 4, ask}};
     char line[1024];
     while (fgets(line, sizeof line, stdin)) {
         char *word[WORDS_MAX], *rest = NULL;

@@ -68,12 +68,10 @@ static void test_order(void **state)
         {"24.11", "Steady", "fc"},          // exact, the precise edition
         {"24.11", "Steady-Progress", "fc"}, // exact
         {"24.11", "Steady", "fcd"},         // more modules, fewest surplus first
-        {"24.11", "Steady", "fcdo"},
-        {"24.11", "Steady-Progress", "fcd"},
+        {"24.11", "Steady", "fcdo"},        {"24.11", "Steady-Progress", "fcd"},
         {"25.5", "Steady", "fc"}, // newer, fewest surplus before the older version
-        {"24.12", "Steady", "fcd"},
-        {"25.5", "Steady-Progress", "fc"},
-        {"25.5", "Progress", "fc"},   // Progress for Steady, any version
+        {"24.12", "Steady", "fcd"},         {"25.5", "Steady-Progress", "fc"},
+        {"25.5", "Progress", "fc"}, // Progress for Steady, any version
         {"24.11", "Progress", "fcd"},
     };
     struct match_terms request = terms("24.11", "Steady", "fc");
@@ -85,7 +83,8 @@ static void test_order(void **state)
             fail_msg("license %zu is not taken before the next", i);
         assert_true(match_rank(&b, &request) < 256);
     }
-    struct match_terms older = terms("24.12", "Steady", "fcd"), newer = terms("25.5", "Steady", "fco");
+    struct match_terms older = terms("24.12", "Steady", "fcd"),
+                       newer = terms("25.5", "Steady", "fco");
     assert_int_equal(match_rank(&older, &request), match_rank(&newer, &request));
 }
 

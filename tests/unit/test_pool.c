@@ -42,7 +42,7 @@ static void load(struct pool *p, const struct lic *l, size_t len)
 {
     struct license_fields *fields = calloc(len + 1, sizeof *fields);
     struct pool_record *records = calloc(len + 1, sizeof *records);
-    uint8_t (*signatures)[64] = calloc(len + 1, sizeof *signatures);
+    uint8_t(*signatures)[64] = calloc(len + 1, sizeof *signatures);
     for (size_t i = 0; i < len; i++) {
         struct match_terms t = terms(l[i].version, l[i].edition, l[i].modules);
         fields[i] = (struct license_fields){
@@ -77,7 +77,9 @@ static enum pool_outcome ask_as(struct pool *p, const char *instance, const char
                                 const char *modules, struct pool_result *out)
 {
     struct session_id id = {{++next_id, 1}};
-    struct pool_request r = {H, terms("24.11", "Steady", modules), instance,
+    struct pool_request r = {H,
+                             terms("24.11", "Steady", modules),
+                             instance,
                              {.hostname = "pc", .host_id = host, .address = "10.0.0.1"}};
     return pool_request(p, &r, id, now, out);
 }

@@ -1,5 +1,4 @@
-// Random operations on a pool and on a model that keeps plain arrays and looks at everything each
-// time. Every answer must be the same.
+// Random operations on a pool and on a model. Every answer must be the same.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,41 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "services/pool/core/pool.h"
-
-#define RECORDS_MAX 14
-#define BORROWS_MAX 12
-#define SESSIONS_MAX 40000
-#define INSTANCES 12
-#define FEATURES 2
-#define UUIDS 4
-
-struct model_session {
-    struct session_id id;
-    int license; // uuid * FEATURES + feature
-    struct match_terms terms;
-    int instance, host;
-    int64_t expires_ms;
-    enum pool_session_state state; // OK: live
-    bool forgotten;                // by the next process
-};
-
-struct model {
-    struct license_fields records[RECORDS_MAX];
-    uint8_t signatures[RECORDS_MAX][64];
-    bool foreign[RECORDS_MAX];
-    size_t records_len;
-    struct {
-        int license;
-        struct wall_time from, until;
-    } borrows[BORROWS_MAX];
-    size_t borrows_len;
-    struct model_session *sessions; // oldest first
-    size_t sessions_len, first_live;
-    int64_t interval_ms;
-    uint32_t max_per_client;
-    struct pool_now now;
-};
+#include "tests/unit/pool_model.h"
 
 static uint64_t seed;
 static uint32_t below(uint32_t n)
@@ -53,12 +18,7 @@ static uint32_t below(uint32_t n)
     return (uint32_t)((seed >> 33) % n);
 }
 
-static const char *const features[FEATURES + 1] = {"MVTec_HALCON", "MVTec_HDevelop", "other"};
-static const char *const uuids[UUIDS] = {
-    "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b",
-    "00000000-0000-4000-8000-00000000000c", "00000000-0000-4000-8000-00000000000d"};
-static const struct version versions[] = {
-    {{24, 5}}, {{24, 11}}, {{24, 11, 1}}, {{25, 5}}};
+static const struct version versions[] = {{{24, 5}}, {{24, 11}}, {{24, 11, 1}}, {{25, 5}}};
 
 // Licenses offer more than requests ask for, so that most requests have something to choose from.
 static struct match_terms random_terms(bool license)
@@ -69,172 +29,6 @@ static struct match_terms random_terms(bool license)
     return (struct match_terms){versions[version], (enum edition)(1 + below(license ? 3 : 2)),
                                 (module_set)modules};
 }
-
-static int license_of(const struct license_fields *f)
-{
-    int u = 0, t = 0;
-    while (strcmp(uuids[u], f->uuid))
-        u++;
-    while (strcmp(features[t], f->feature))
-        t++;
-    return u * FEATURES + t;
-}
-
-static bool model_newer(const struct model *m, size_t a, size_t b)
-{
-    if (m->records[a].issued.s != m->records[b].issued.s)
-        return m->records[a].issued.s > m->records[b].issued.s;
-    return memcmp(m->signatures[a], m->signatures[b], 64) > 0;
-}
-
-// The record in force, or -1: withdrawn.
-static int model_record(const struct model *m, int license)
-{
-    int best = -1, newest = -1;
-    for (size_t i = 0; i < m->records_len; i++) {
-        if (license_of(&m->records[i]) != license || m->foreign[i])
-            continue;
-        if (newest < 0 || model_newer(m, i, (size_t)newest))
-            newest = (int)i;
-        if (m->records[i].valid_from.s <= m->now.wall.s &&
-            (best < 0 || model_newer(m, i, (size_t)best)))
-            best = (int)i;
-    }
-    return best >= 0 ? best : newest;
-}
-
-static uint32_t model_borrowed(const struct model *m, int license)
-{
-    uint32_t n = 0;
-    for (size_t i = 0; i < m->borrows_len; i++)
-        n += m->borrows[i].license == license && m->borrows[i].from.s <= m->now.wall.s &&
-             m->borrows[i].until.s > m->now.wall.s;
-    return n;
-}
-
-static bool model_live(const struct model *m, const struct model_session *s)
-{
-    return s->state == POOL_SESSION_OK && s->expires_ms > m->now.mono.ms;
-}
-
-static uint32_t model_live_before(const struct model *m, int license, size_t end)
-{
-    uint32_t n = 0;
-    for (size_t i = m->first_live; i < end; i++)
-        n += m->sessions[i].license == license && model_live(m, &m->sessions[i]);
-    return n;
-}
-
-static bool model_covers(enum edition l, enum edition r, struct version v)
-{
-    if (l == r || l == EDITION_STEADY_PROGRESS)
-        return true;
-    return l == EDITION_PROGRESS && r == EDITION_STEADY &&
-           (v.n[0] > 24 || (v.n[0] == 24 && v.n[1] >= 11));
-}
-
-static bool model_can_serve(const struct license_fields *f, const struct match_terms *r)
-{
-    return (f->modules & r->modules) == r->modules && version_compare(f->version, r->version) >= 0 &&
-           model_covers(f->edition, r->edition, r->version);
-}
-
-static int model_step(const struct license_fields *f, const struct match_terms *r)
-{
-    bool same_edition = f->edition == r->edition || f->edition == EDITION_STEADY_PROGRESS;
-    if (!same_edition)
-        return 4;
-    if (version_compare(f->version, r->version))
-        return 3;
-    return f->modules == r->modules ? 1 : 2;
-}
-
-static bool model_prefers(const struct license_fields *a, const struct license_fields *b,
-                          const struct match_terms *r)
-{
-    int sa = model_step(a, r), sb = model_step(b, r);
-    if (sa != sb)
-        return sa < sb;
-    int pa = a->edition != r->edition, pb = b->edition != r->edition;
-    if (pa != pb && sa < 4)
-        return pa < pb;
-    int ma = __builtin_popcount(a->modules), mb = __builtin_popcount(b->modules);
-    if (ma != mb)
-        return ma < mb;
-    int v = version_compare(a->version, b->version);
-    if (v)
-        return v < 0;
-    if (a->valid_until.s != b->valid_until.s)
-        return a->valid_until.s < b->valid_until.s;
-    return strcmp(a->uuid, b->uuid) < 0;
-}
-
-static enum pool_session_state model_check(const struct model *m, size_t at)
-{
-    const struct model_session *s = &m->sessions[at];
-    if (s->state != POOL_SESSION_OK)
-        return s->state;
-    if (s->expires_ms <= m->now.mono.ms)
-        return POOL_SESSION_EXPIRED;
-    int r = model_record(m, s->license);
-    if (r < 0)
-        return POOL_SESSION_LICENSE_WITHDRAWN;
-    const struct license_fields *f = &m->records[r];
-    if (f->valid_until.s <= m->now.wall.s)
-        return POOL_SESSION_LICENSE_EXPIRED;
-    if (f->valid_from.s > m->now.wall.s || !model_can_serve(f, &s->terms))
-        return POOL_SESSION_LICENSE_WITHDRAWN;
-    uint32_t borrowed = model_borrowed(m, s->license);
-    uint32_t older = model_live_before(m, s->license, at);
-    return (uint64_t)older + borrowed >= f->count ? POOL_SESSION_DISPLACED : POOL_SESSION_OK;
-}
-
-// *license: the chosen one.
-static enum pool_outcome model_request(struct model *m, int feature, const struct match_terms *terms,
-                                       int instance, int host, int *license, size_t *existing)
-{
-    for (size_t i = m->first_live; instance >= 0 && i < m->sessions_len; i++) {
-        struct model_session *s = &m->sessions[i];
-        if (s->state != POOL_SESSION_OK || s->instance != instance || s->license % FEATURES != feature)
-            continue;
-        s->state = model_check(m, i);
-        if (s->state != POOL_SESSION_OK)
-            continue;
-        *existing = i;
-        bool same = !version_compare(s->terms.version, terms->version) &&
-                    s->terms.edition == terms->edition && s->terms.modules == terms->modules;
-        return same ? POOL_EXISTING : POOL_INSTANCE_CONFLICT;
-    }
-    int best = -1;
-    bool some = false;
-    for (int l = feature; l < UUIDS * FEATURES; l += FEATURES) {
-        int r = feature < FEATURES ? model_record(m, l) : -1;
-        if (r < 0)
-            continue;
-        const struct license_fields *f = &m->records[r];
-        if (f->valid_from.s > m->now.wall.s || f->valid_until.s <= m->now.wall.s ||
-            !model_can_serve(f, terms))
-            continue;
-        some = true;
-        if (model_borrowed(m, l) + model_live_before(m, l, m->sessions_len) >= f->count)
-            continue;
-        if (best < 0 || model_prefers(f, &m->records[best], terms))
-            best = r;
-    }
-    if (!some)
-        return POOL_NO_LICENSE;
-    uint32_t of_client = 0;
-    for (size_t i = m->first_live; i < m->sessions_len; i++)
-        of_client += model_live(m, &m->sessions[i]) && m->sessions[i].host == host;
-    if (m->max_per_client && of_client >= m->max_per_client)
-        return POOL_CLIENT_LIMIT;
-    if (best < 0)
-        return POOL_NO_SEAT;
-    *license = license_of(&m->records[best]);
-    return POOL_GRANTED;
-}
-
-// ---- Operations on both ----
 
 static void do_load(struct pool *p, struct model *m)
 {
@@ -248,8 +42,8 @@ static void do_load(struct pool *p, struct model *m)
                                      .modules = t.modules,
                                      .count = 1 + below(5),
                                      .issued = {below(4)}};
-        strcpy(f->uuid, uuids[below(UUIDS)]);
-        strcpy(f->feature, features[below(FEATURES)]);
+        strcpy(f->uuid, model_uuids[below(UUIDS)]);
+        strcpy(f->feature, model_features[below(FEATURES)]);
         snprintf(f->version_text, sizeof f->version_text, "%zu", i);
         f->valid_from = below(5) ? WALL_MIN : (struct wall_time){1000 + below(200)};
         f->valid_until = below(5) ? WALL_MAX : (struct wall_time){1000 + below(200)};
@@ -272,8 +66,9 @@ static void do_borrow(struct pool *p, struct model *m)
         int license = (int)below(UUIDS * FEATURES);
         int64_t from = 1000 + below(200), until = from + 1 + below(60);
         struct pool_borrow_entry *e = &given[m->borrows_len];
-        *e = (struct pool_borrow_entry){
-            uuids[license / FEATURES], features[license % FEATURES], {{from}, {until}, "aa:bb"}};
+        *e = (struct pool_borrow_entry){model_uuids[license / FEATURES],
+                                        model_features[license % FEATURES],
+                                        {{from}, {until}, "aa:bb"}};
         m->borrows[m->borrows_len].license = license;
         m->borrows[m->borrows_len].from.s = from;
         m->borrows[m->borrows_len++].until.s = until;
@@ -292,7 +87,7 @@ static void do_request(struct pool *p, struct model *m)
     char instance_text[16], host_text[16];
     snprintf(instance_text, sizeof instance_text, "i%d", instance);
     snprintf(host_text, sizeof host_text, "h%d", host);
-    struct pool_request request = {features[feature],
+    struct pool_request request = {model_features[feature],
                                    terms,
                                    instance < 0 ? NULL : instance_text,
                                    {.host_id = host < 2 ? host_text : NULL, .address = host_text}};
@@ -310,7 +105,7 @@ static void do_request(struct pool *p, struct model *m)
         m->sessions[existing].expires_ms = m->now.mono.ms + m->interval_ms;
     } else if (expected == POOL_GRANTED) {
         assert_memory_equal(&result.id, &id, sizeof id);
-        assert_string_equal(result.license.uuid, uuids[license / FEATURES]);
+        assert_string_equal(result.license.uuid, model_uuids[license / FEATURES]);
         assert_string_equal(result.license.version,
                             m->records[model_record(m, license)].version_text);
         assert_true(m->sessions_len < SESSIONS_MAX);
@@ -388,7 +183,8 @@ static void do_settings(struct pool *p, struct model *m)
 
 static const uint8_t key[16] = "0123456789abcdef";
 
-// Half of a snapshot, some operations into the journal behind it, the other half; then a new process.
+// Half of a snapshot, some operations into the journal behind it, the other half; then a new
+// process.
 static void do_restart(struct pool **p, struct model *m)
 {
     struct buf store = {0};
@@ -417,8 +213,8 @@ static void do_restart(struct pool **p, struct model *m)
     struct pool_borrow_entry borrows[BORROWS_MAX];
     for (size_t i = 0; i < m->borrows_len; i++) {
         int license = m->borrows[i].license;
-        borrows[i] = (struct pool_borrow_entry){uuids[license / FEATURES],
-                                                features[license % FEATURES],
+        borrows[i] = (struct pool_borrow_entry){model_uuids[license / FEATURES],
+                                                model_features[license % FEATURES],
                                                 {m->borrows[i].from, m->borrows[i].until, "aa:bb"}};
     }
     bool first = below(2);

@@ -1,5 +1,5 @@
-// A set of small numbers with a summary level, so that the first member of ten thousand is found in a
-// few steps.
+// A set of small numbers with a summary level, so that the first member of ten thousand is found in
+// a few steps.
 #pragma once
 
 #include <stdbool.h>

@@ -41,8 +41,8 @@ struct license {
     uint32_t borrowed; // cover now
 
     uint32_t capacity; // count - borrowed, at least 0; as it was last if withdrawn
-    // Sessions, oldest first. cut is the first with `capacity` or more older ones ([B5]): it and all
-    // behind it are displaced at their revalidation. Before cut there are min(live, capacity).
+    // Sessions, oldest first. cut is the first with `capacity` or more older ones ([B5]): it and
+    // all behind it are displaced at their revalidation. Before cut there are min(live, capacity).
     uint32_t live, before_cut;
     uint32_t head, tail, cut;
     uint64_t cut_seq; // UINT64_MAX: no cut
@@ -80,8 +80,8 @@ void catalog_load(struct catalog *c, const struct pool_record *records, size_t l
 void catalog_clear_borrows(struct catalog *c);
 void catalog_add_borrow(struct catalog *c, const struct pool_borrow_entry *entry);
 
-// Brings validity, the record in force, borrowed and capacity of all licenses to `now`. True: what is
-// in force or valid has changed, so that the classes must be built anew.
+// Brings validity, the record in force, borrowed and capacity of all licenses to `now`. True: what
+// is in force or valid has changed, so that the classes must be built anew.
 bool catalog_refresh(struct catalog *c, struct wall_time now);
 static inline bool catalog_is_current(const struct catalog *c, struct wall_time now)
 {

@@ -64,8 +64,8 @@ static void class_begin(struct classes *c, const struct license *l, uint32_t fir
     if (c->len == 1 || strcmp(k[-1].feature, k->feature))
         k->version_rank = 0;
     else
-        k->version_rank = k[-1].version_rank +
-                          (version_compare(k[-1].terms.version, k->terms.version) != 0);
+        k->version_rank =
+            k[-1].version_rank + (version_compare(k[-1].terms.version, k->terms.version) != 0);
 }
 
 void classes_build(struct classes *c, struct catalog *catalog)
@@ -234,7 +234,8 @@ static uint32_t class_first_free(const struct classes *c, uint32_t class_number)
     return c->members[k->first + bitset_next(&k->free, 0)];
 }
 
-uint32_t plan_choose(const struct classes *c, const struct catalog *catalog, const struct plan *plan)
+uint32_t plan_choose(const struct classes *c, const struct catalog *catalog,
+                     const struct plan *plan)
 {
     uint32_t at = bitset_next(&plan->free, 0);
     if (at == BITSET_NONE)
@@ -245,7 +246,8 @@ uint32_t plan_choose(const struct classes *c, const struct catalog *catalog, con
     while ((at = bitset_next(&plan->free, at + 1)) != BITSET_NONE && plan->ranks[at] == rank) {
         uint32_t other = class_first_free(c, plan->classes[at]);
         const struct license *o = catalog_at(catalog, other);
-        int64_t until = license_in_force(o)->valid_until.s, least = license_in_force(b)->valid_until.s;
+        int64_t until = license_in_force(o)->valid_until.s,
+                least = license_in_force(b)->valid_until.s;
         if (until < least || (until == least && strcmp(o->uuid, b->uuid) < 0)) {
             best = other;
             b = o;

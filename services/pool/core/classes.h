@@ -31,9 +31,9 @@ struct plan {
     char feature[LICENSE_FEATURE_MAX + 1];
     struct match_terms terms;
     uint32_t len;
-    uint32_t *classes;  // the best first
-    uint32_t *ranks;    // equal for classes between which expiry and UUID decide
-    struct bitset free; // positions of classes with a free seat
+    uint32_t *classes;   // the best first
+    uint32_t *ranks;     // equal for classes between which expiry and UUID decide
+    struct bitset free;  // positions of classes with a free seat
     struct miss *misses; // the nearest that do not serve; NULL until asked for
     size_t misses_len;
 };
@@ -49,14 +49,16 @@ struct classes {
 
 void classes_init(struct classes *c, const struct siphash_key *key);
 void classes_fini(struct classes *c);
-// Groups the valid licenses anew. No seat is free until classes_set_free says so. Plans are dropped.
+// Groups the valid licenses anew. No seat is free until classes_set_free says so. Plans are
+// dropped.
 void classes_build(struct classes *c, struct catalog *catalog);
 void classes_set_free(struct classes *c, const struct license *l, bool free_seat);
 
 // The plan for this kind of request; it holds until the next call of this or of classes_build.
 struct plan *classes_plan(struct classes *c, const char *feature, const struct match_terms *terms);
 // The license with a free seat that is to be taken, or LICENSE_NONE.
-uint32_t plan_choose(const struct classes *c, const struct catalog *catalog, const struct plan *plan);
+uint32_t plan_choose(const struct classes *c, const struct catalog *catalog,
+                     const struct plan *plan);
 // Why not: those that would serve first, then the nearest misses.
 void plan_explain(const struct classes *c, const struct catalog *catalog, struct plan *plan,
                   struct pool_result *out, enum match_reason *first);

@@ -31,7 +31,8 @@ uint32_t clients_get(const struct clients *c, uint64_t hash)
 
 static void grow(struct clients *c)
 {
-    struct clients bigger = {alloc_zeroed((size_t)c->cap * 2, sizeof *c->slots), c->len, c->cap * 2};
+    struct clients bigger = {alloc_zeroed((size_t)c->cap * 2, sizeof *c->slots), c->len,
+                             c->cap * 2};
     for (uint32_t i = 0; i < c->cap; i++) {
         if (c->slots[i].hash)
             bigger.slots[slot_of(&bigger, c->slots[i].hash)] = c->slots[i];

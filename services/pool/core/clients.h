@@ -1,5 +1,5 @@
-// How many sessions each client has, for sessions.max_per_client. Clients are known by a keyed hash of
-// 64 bits: that two of a million share one has a chance of 1 in 30 million.
+// How many sessions each client has, for sessions.max_per_client. Clients are known by a keyed hash
+// of 64 bits: that two of a million share one has a chance of 1 in 30 million.
 #pragma once
 
 #include <stdint.h>

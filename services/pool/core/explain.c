@@ -23,7 +23,8 @@ static struct miss license_miss(const struct license *l, uint32_t number, const 
 
 // Less is nearer: the requested feature first; within it the later the reason stands in the list of
 // reasons, the more has already fitted; then the fewer modules are missing.
-static unsigned miss_distance(const struct license *l, const struct miss *m, const struct plan *plan)
+static unsigned miss_distance(const struct license *l, const struct miss *m,
+                              const struct plan *plan)
 {
     unsigned other_feature = strcmp(l->feature, plan->feature) != 0;
     unsigned missing = (unsigned)__builtin_popcount(m->missing);

@@ -21,10 +21,9 @@ static void u16_put(char *p, unsigned v)
 
 static const char **string_of(struct facts *f, int i)
 {
-    const char **const all[STRINGS] = {&f->instance_id,        &f->client.hostname,
-                                       &f->client.host_id,     &f->client.user,
-                                       &f->client.application, &f->client.pid,
-                                       &f->client.address};
+    const char **const all[STRINGS] = {
+        &f->instance_id,        &f->client.hostname, &f->client.host_id, &f->client.user,
+        &f->client.application, &f->client.pid,      &f->client.address};
     return all[i];
 }
 

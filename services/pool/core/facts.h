@@ -1,4 +1,5 @@
-// What a session's client said, packed into one allocation: strings that are not there cost nothing.
+// What a session's client said, packed into one allocation: strings that are not there cost
+// nothing.
 #pragma once
 
 #include "services/pool/core/pool.h"

@@ -1,5 +1,6 @@
-// The matching rule (licenses.md, "Matching") for one license and one request. Pure arithmetic; which
-// licenses have a free seat and which is taken first among equals is services/pool/core/plan.c.
+// The matching rule (licenses.md, "Matching") for one license and one request. Pure arithmetic;
+// which licenses have a free seat and which is taken first among equals is
+// services/pool/core/plan.c.
 #pragma once
 
 #include "common/core/license_block.h"
@@ -36,9 +37,9 @@ bool match_edition_covers(enum edition license, enum edition requested, struct v
 enum match_reason match_terms_check(const struct match_terms *license,
                                     const struct match_terms *request);
 
-// For a license that serves: its place in the order of preference before versions are looked at (step,
-// precise edition, surplus modules), less is better. Equal ones: the older version, then the earlier
-// expiry, then the lesser UUID. Below 256.
+// For a license that serves: its place in the order of preference before versions are looked at
+// (step, precise edition, surplus modules), less is better. Equal ones: the older version, then the
+// earlier expiry, then the lesser UUID. Below 256.
 unsigned match_rank(const struct match_terms *license, const struct match_terms *request);
 
 #define MATCH_REASON_BYTES 32

@@ -2,8 +2,8 @@
 
 #include "services/pool/core/alloc.h"
 
-// A refused request frees due sessions in portions and tries again after each; and no more than this
-// many at once, so that others do not wait for it.
+// A refused request frees due sessions in portions and tries again after each; and no more than
+// this many at once, so that others do not wait for it.
 #define SWEEP_PORTION 512
 #define SWEEP_MAX 65536
 #define SWEEP_FEW 64
@@ -97,8 +97,8 @@ void pool_add_borrow(struct pool *p, const struct pool_borrow_entry *entry, stru
 
 // ---- Request ----
 
-// The live session of this key, or SESSION_NONE. One that may not go on is ended here, as it would be
-// at its revalidation.
+// The live session of this key, or SESSION_NONE. One that may not go on is ended here, as it would
+// be at its revalidation.
 static uint32_t find_existing(struct pool *p, const struct pool_request *request, uint32_t hash,
                               struct mono_time now, struct facts *f)
 {
@@ -290,7 +290,8 @@ static enum pool_session_state end_by(struct pool *p, const struct session_id *i
     return POOL_SESSION_EXPIRED;
 }
 
-enum pool_session_state pool_return(struct pool *p, const struct session_id *id, struct pool_now now)
+enum pool_session_state pool_return(struct pool *p, const struct session_id *id,
+                                    struct pool_now now)
 {
     return end_by(p, id, now, POOL_SESSION_RETURNED);
 }
@@ -314,8 +315,8 @@ struct mono_time pool_next_event(struct pool *p, struct pool_now now)
     int64_t change = p->catalog.next.s;
     if (change == INT64_MAX)
         return next;
-    int64_t after_ms = change - now.wall.s > EVENT_MAX_MS / 1000 ? EVENT_MAX_MS
-                                                                 : (change - now.wall.s) * 1000;
+    int64_t after_ms =
+        change - now.wall.s > EVENT_MAX_MS / 1000 ? EVENT_MAX_MS : (change - now.wall.s) * 1000;
     struct mono_time turn = mono_after(now.mono, after_ms);
     return turn.ms < next.ms ? turn : next;
 }

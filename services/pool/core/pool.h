@@ -3,9 +3,9 @@
 // bytes are arguments, decisions are results; the shell answers, logs and stores.
 //
 // One owner thread. Strings in results point into the pool and hold until its next call that is not
-// const. Memory failure aborts. Every call takes the time; `mono` must not run backwards (it is held
-// at the greatest value seen if it does). `wall` may jump either way: validity and borrows follow it
-// at the next call.
+// const. Memory failure aborts. Every call takes the time; `mono` must not run backwards (it is
+// held at the greatest value seen if it does). `wall` may jump either way: validity and borrows
+// follow it at the next call.
 #pragma once
 
 #include "common/core/buf.h"
@@ -55,8 +55,8 @@ struct pool_record {
     bool foreign;             // issued for another server: serves nothing, named as `server-id`
 };
 
-// Replaces the catalog by these records, in any order; everything is copied. Sessions stay with their
-// (uuid, feature); what that means for them is decided at their next revalidation.
+// Replaces the catalog by these records, in any order; everything is copied. Sessions stay with
+// their (uuid, feature); what that means for them is decided at their next revalidation.
 void pool_load(struct pool *p, const struct pool_record *records, size_t len, struct pool_now now);
 
 // What a session got (LicenseRef in proto/types.proto).
@@ -106,7 +106,8 @@ struct pool_borrow_entry {
     struct pool_borrow borrow;
 };
 
-// Replaces all borrows (of any license, in the catalog or not); copied. Ended ones need not be given.
+// Replaces all borrows (of any license, in the catalog or not); copied. Ended ones need not be
+// given.
 void pool_set_borrows(struct pool *p, const struct pool_borrow_entry *entries, size_t len,
                       struct pool_now now);
 // Adds one. Its seat is taken as soon as its period covers now.
@@ -177,8 +178,8 @@ enum pool_session_state {
 };
 const char *pool_session_state_name(enum pool_session_state s); // as in api.md; "ok" for OK
 
-// OK: prolonged, *within_s is set. Otherwise the session is gone, and why. Reasons of ended sessions
-// are remembered for a bounded number of them, then they are unknown.
+// OK: prolonged, *within_s is set. Otherwise the session is gone, and why. Reasons of ended
+// sessions are remembered for a bounded number of them, then they are unknown.
 enum pool_session_state pool_revalidate(struct pool *p, const struct session_id *id,
                                         struct pool_now now, uint32_t *within_s);
 // OK: the seat is free. Otherwise there was none to return, and why.
@@ -191,7 +192,7 @@ struct pool_session {
     struct session_id id;
     struct pool_license_ref license; // of a withdrawn license: as it was last
     struct match_terms requested;
-    const char *instance_id;         // NULL: none
+    const char *instance_id; // NULL: none
     struct pool_client client;
     struct wall_time since, last_seen;
     struct wall_time expires; // for display: now + what is left on the monotonic clock
@@ -217,22 +218,23 @@ struct mono_time pool_next_event(struct pool *p, struct pool_now now);
 
 // Since pool_new; what was restored does not count.
 struct pool_stats {
-    uint64_t outcomes[POOL_CLIENT_LIMIT + 1];   // by enum pool_outcome
-    uint64_t ended[POOL_SESSION_STATES];        // sessions that ended, by reason
-    uint64_t refused[POOL_SESSION_STATES];      // revalidations and returns refused, by reason
+    uint64_t outcomes[POOL_CLIENT_LIMIT + 1]; // by enum pool_outcome
+    uint64_t ended[POOL_SESSION_STATES];      // sessions that ended, by reason
+    uint64_t refused[POOL_SESSION_STATES];    // revalidations and returns refused, by reason
     uint64_t revalidated;
-    uint64_t denials[MATCH_REASONS];            // of the first license in `considered`
+    uint64_t denials[MATCH_REASONS]; // of the first license in `considered`
 };
 void pool_stats_get(const struct pool *p, struct pool_stats *out);
 
 // ---- Keeping sessions over a restart [P6] ----
 //
-// A store is a sequence: one header, then records of begun and ended sessions, each with a check sum.
-// Records may be repeated and an end may come for a session that is not in it, so that a snapshot
-// can be written in pages while new records are appended to the same file.
+// A store is a sequence: one header, then records of begun and ended sessions, each with a check
+// sum. Records may be repeated and an end may come for a session that is not in it, so that a
+// snapshot can be written in pages while new records are appended to the same file.
 
-// From now on begun and ended sessions are appended to *journal (NULL: no more); the caller writes it
-// out before it answers, and empties it. Not for revalidations: a restored session gets one interval.
+// From now on begun and ended sessions are appended to *journal (NULL: no more); the caller writes
+// it out before it answers, and empties it. Not for revalidations: a restored session gets one
+// interval.
 void pool_set_journal(struct pool *p, struct buf *journal);
 void pool_write_header(struct buf *out);
 // Appends up to max sessions from *cursor (0 at first). False: that was all.

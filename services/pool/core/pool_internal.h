@@ -23,8 +23,8 @@ struct pool {
     char *shown_facts; // behind the strings of the last struct pool_session
 };
 
-// Brings everything that depends on the wall time to now, and holds the monotonic time. Every public
-// function begins with it.
+// Brings everything that depends on the wall time to now, and holds the monotonic time. Every
+// public function begins with it.
 void pool_advance(struct pool *p, struct pool_now *now);
 
 // ---- seats.c ----

@@ -95,7 +95,8 @@ static void index_add(struct session_table *t, struct session_index *x, enum lin
     *bucket = n;
 }
 
-static void index_remove(struct session_table *t, struct session_index *x, enum link link, uint32_t n)
+static void index_remove(struct session_table *t, struct session_index *x, enum link link,
+                         uint32_t n)
 {
     struct session *s = session_at(t, n);
     uint32_t *at = bucket_of(x, link_hash(s, link));
@@ -177,8 +178,8 @@ uint32_t session_find(const struct session_table *t, const struct session_id *id
 
 uint32_t session_find_key(const struct session_table *t, uint32_t key_hash, uint32_t after)
 {
-    uint32_t n = after == SESSION_NONE ? *bucket_of(&t->by_key, key_hash)
-                                       : session_at(t, after)->key_next;
+    uint32_t n =
+        after == SESSION_NONE ? *bucket_of(&t->by_key, key_hash) : session_at(t, after)->key_next;
     while (n != SESSION_NONE && session_at(t, n)->key_hash != key_hash)
         n = session_at(t, n)->key_next;
     return n;

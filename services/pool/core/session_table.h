@@ -77,6 +77,7 @@ void wheel_refile(struct session_table *t, uint32_t n); // after it was set to a
 // The next session that is due at now, or SESSION_NONE. Looks at sessions that were prolonged and
 // files them again; each look costs one of *budget. *budget == 0: there may be more.
 // running: looks into the slot that is not over yet, too.
-uint32_t wheel_next_due(struct session_table *t, struct mono_time now, bool running, size_t *budget);
+uint32_t wheel_next_due(struct session_table *t, struct mono_time now, bool running,
+                        size_t *budget);
 // A lower bound of the next moment at which something is due or must be filed again.
 struct mono_time wheel_next_ms(const struct session_table *t);

@@ -1,5 +1,5 @@
-// Why sessions ended that a client may still ask about: a bounded memory of the last ones. The oldest
-// of a set makes room; IDs are random, so the sets fill evenly.
+// Why sessions ended that a client may still ask about: a bounded memory of the last ones. The
+// oldest of a set makes room; IDs are random, so the sets fill evenly.
 #pragma once
 
 #include "services/pool/core/pool.h"
