@@ -1,8 +1,8 @@
 // RPC between the processes: protobuf-c services over nng byte streams (ipc://, tcp://), batched.
 // See proto/frame.proto for what crosses the wire, performance.md for why: all calls of a loop turn
 // leave as one frame, in LOOP_IDLE or when 32 wait, with at most two frames in flight; replies the
-// same. A frame is at most 1 MiB, a batch at most 1,024 calls; a peer that breaks the format is
-// disconnected, logged and counted. Everything here is called on the loop thread.
+// same. A frame of calls is at most 1 MiB, of replies 16 MiB, either at most 1,024 records; a peer
+// that breaks the format is disconnected, logged and counted. Everything here is called on the loop thread.
 #pragma once
 
 #include "common/core/times.h"
@@ -20,7 +20,8 @@ struct rpc_metrics { // cells of the process's metrics table; members may be NUL
 // Use the generated stubs on rpc_client_service(): berth__pool__request_session(svc, &call, fn, d).
 // fn(reply, d) runs exactly once, later, never inside the stub. reply NULL: it failed, and
 // rpc_client_error(client) says why until fn returns (code 1011 with service set when the peer is
-// away, timed out, or the connection broke). The reply lives until fn returns.
+// away, timed out, or the connection broke). The reply lives until fn returns. fn must not
+// free the client.
 struct rpc_client;
 
 int rpc_client_new(struct rpc_client **out, struct loop *loop, const char *url, Berth__Role role,
@@ -37,6 +38,7 @@ void rpc_client_set_batching(struct rpc_client *client, bool on);
 // `service` is the generated Berth__X_Service with its handlers. A handler gets (service, input,
 // closure, closure_data); it answers, now or later, exactly once: closure(&reply, closure_data), or
 // rpc_fail(closure_data, &error). input lives until the answer.
+// Calls that are open when the server is freed must be answered all the same (it goes nowhere).
 struct rpc_server;
 
 int rpc_server_new(struct rpc_server **out, struct loop *loop, const char *url,

@@ -1,5 +1,5 @@
-// One byte stream of nng with frames on it. nng's threads only set a flag and post; buffers, parsing
-// and everything else belong to the loop.
+// One byte stream of nng with frames on it. nng's threads only set a flag and post; buffers,
+// parsing and everything else belong to the loop.
 //
 // Traps of nng 1.5.2 that shape this file:
 // - an aio with a callback costs a switch to one of nng's threads, also when the operation was done
@@ -146,8 +146,8 @@ static void conn_fail(struct rpc_conn *c)
 // True: the operation is over and its bytes are counted, or it failed.
 static bool send_step(struct rpc_conn *c)
 {
-    // nng 1.5.2 cannot be asked whether an operation is over. Until then result and count are 0; once
-    // one is not, the operation ends without waiting for anything, so that this wait is a barrier.
+    // nng 1.5.2 cannot be asked whether an operation is over. Until then result and count are 0;
+    // once one is not, it ends without waiting for anything, so that this wait is a barrier.
     if (nng_aio_result(c->send_aio) == 0 && nng_aio_count(c->send_aio) == 0)
         return false;
     nng_aio_wait(c->send_aio);

@@ -8,7 +8,8 @@
 
 enum { TAG_HELLO = 1 << 3 | 2, TAG_CALL = 2 << 3 | 2, TAG_REPLY = 3 << 3 | 2 };
 enum { TAG_ID = 1 << 3, TAG_METHOD = 2 << 3 };
-enum { TAG_CALL_PAYLOAD = 3 << 3 | 2, TAG_REPLY_PAYLOAD = 2 << 3 | 2, TAG_REPLY_ERROR = 3 << 3 | 2 };
+enum { TAG_CALL_PAYLOAD = 3 << 3 | 2 };
+enum { TAG_REPLY_PAYLOAD = 2 << 3 | 2, TAG_REPLY_ERROR = 3 << 3 | 2 };
 
 #define RECORD_OVERHEAD 48 // tags, lengths, ID and method at their longest
 

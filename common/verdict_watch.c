@@ -38,7 +38,8 @@ static void on_stale(void *ctx)
         return;
     }
     w->was_fresh = false;
-    log_warn("verdict.stale", LOG_S("msg", "trust has not answered for 3 seconds: nothing is issued"));
+    log_warn("verdict.stale",
+             LOG_S("msg", "trust has not answered for 3 seconds: nothing is issued"));
     w->changed(w->ctx);
 }
 
