@@ -181,7 +181,7 @@ static int reload(struct daemon *d, struct error *err)
     }
     if (!r && d->def->reload)
         r = d->def->reload(d->service, config, err);
-    // The file is the same: this can fail only if it became unwritable, and then the old log goes on.
+    // The file is the same: this fails only if it became unwritable, and then the old log goes on.
     if (!r && (config->log.level != d->config->log.level ||
                config->log.format != d->config->log.format))
         (void)log_init(d->def->name, config->log.level, config->log.format, config->log.file);

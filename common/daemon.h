@@ -14,7 +14,7 @@ struct daemon_def {
     const char *summary; // one line for -h
     // 0; or the exit code (1 or 78) with err->text for people.
     int (*start)(struct loop *loop, const struct config *config, void **service, struct error *err);
-    // Re-reads what can be reloaded; the old one stays valid until it returns. 0, or -errno: nothing
+    // Re-reads what can be reloaded; the old one is valid until it returns. 0, or -errno: nothing
     // changed.
     int (*reload)(void *service, const struct config *config, struct error *err);
     // SIGTERM/SIGINT: begin to stop; call daemon_stopped() when done (at the latest after 5 s it is
