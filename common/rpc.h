@@ -2,7 +2,8 @@
 // See proto/frame.proto for what crosses the wire, performance.md for why: all calls of a loop turn
 // leave as one frame, in LOOP_IDLE or when 32 wait, with at most two frames in flight; replies the
 // same. A frame of calls is at most 1 MiB, of replies 16 MiB, either at most 1,024 records; a peer
-// that breaks the format is disconnected, logged and counted. Everything here is called on the loop thread.
+// that breaks the format is disconnected, logged and counted. Everything here is called on the loop
+// thread.
 #pragma once
 
 #include "common/core/times.h"

@@ -73,8 +73,8 @@ static void borrow_license(Berth__Borrow_Service *rpc, const Berth__BorrowLicens
     struct borrow *b = borrow_of(rpc);
     Berth__Error error = BERTH__ERROR__INIT;
     static char addon_reason[] = "addon";
-    static char addon_message[] = "The server license has no addon 'borrow': ask the software vendor "
-                                  "for one.";
+    static char addon_message[] = "The server license has no addon 'borrow': "
+                                  "ask the software vendor for one.";
     static char version_reason[] = "version";
     static char version_message[] = "This version of the server does not lend licenses yet.";
     if (verdict_watch_may_issue(b->verdict, &error)) {
@@ -92,8 +92,8 @@ static void get_borrowed(Berth__Borrow_Service *rpc, const Berth__GetBorrowedCal
     (void)input, (void)closure;
     Berth__Error error = BERTH__ERROR__INIT;
     error.code = NOT_FOUND;
-    static char message[] = "There is no borrow with this ID; ListBorrowedLicensesV1 lists those that "
-                            "there are.";
+    static char message[] = "There is no borrow with this ID; "
+                            "ListBorrowedLicensesV1 lists those that there are.";
     error.message = message;
     refuse(borrow_of(rpc), closure_data, &error);
 }
@@ -145,8 +145,8 @@ int borrow_start(struct loop *loop, const struct config *config, void **service,
         .errors = metric_cell(b->metrics, M_RPC_ERRORS),
         .reconnects = metric_cell(b->metrics, M_RPC_RECONNECTS),
     };
-    int r = verdict_watch_new(&b->verdict, loop, config->rpc.trust, BERTH__ROLE__BORROW, &rpc_metrics,
-                              verdict_changed, b);
+    int r = verdict_watch_new(&b->verdict, loop, config->rpc.trust, BERTH__ROLE__BORROW,
+                              &rpc_metrics, verdict_changed, b);
     if (!r) {
         r = rpc_server_new(&b->server, loop, config->rpc.borrow, &b->rpc.base, &rpc_metrics);
         if (r)
