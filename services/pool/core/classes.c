@@ -31,11 +31,15 @@ void classes_fini(struct classes *c)
     c->len = 0;
 }
 
-static int license_compare(const void *x, const void *y, void *context)
+struct member {
+    struct license *license;
+    uint32_t number;
+};
+
+static int member_compare(const void *x, const void *y)
 {
-    const struct catalog *catalog = context;
-    const struct license *a = catalog_at(catalog, *(const uint32_t *)x);
-    const struct license *b = catalog_at(catalog, *(const uint32_t *)y);
+    const struct license *a = ((const struct member *)x)->license;
+    const struct license *b = ((const struct member *)y)->license;
     const struct license_record *ra = license_in_force(a), *rb = license_in_force(b);
     int order = strcmp(a->feature, b->feature);
     if (!order)
@@ -68,29 +72,39 @@ static void class_begin(struct classes *c, const struct license *l, uint32_t fir
             k[-1].version_rank + (version_compare(k[-1].terms.version, k->terms.version) != 0);
 }
 
-void classes_build(struct classes *c, struct catalog *catalog)
+// The valid licenses in the order of `members`; on the heap.
+static struct member *sort_members(const struct catalog *catalog, uint32_t *len)
 {
-    classes_fini(c);
-    uint32_t *members = alloc_zeroed(catalog->listed_len, sizeof *members);
-    uint32_t members_len = 0;
+    struct member *sorted = alloc_zeroed(catalog->listed_len, sizeof *sorted);
+    *len = 0;
     for (uint32_t i = 0; i < catalog->len; i++) {
         struct license *l = catalog_at(catalog, i);
         if (!l)
             continue;
         l->class_number = l->member = LICENSE_NONE;
         if (l->records_len && !l->foreign && l->validity == POOL_VALID)
-            members[members_len++] = i;
+            sorted[(*len)++] = (struct member){l, i};
     }
-    qsort_r(members, members_len, sizeof *members, license_compare, catalog);
-    c->members = members;
+    qsort(sorted, *len, sizeof *sorted, member_compare);
+    return sorted;
+}
+
+void classes_build(struct classes *c, struct catalog *catalog)
+{
+    classes_fini(c);
+    uint32_t members_len;
+    struct member *sorted = sort_members(catalog, &members_len);
+    c->members = alloc_zeroed(members_len, sizeof *c->members);
     c->items = alloc_zeroed(members_len, sizeof *c->items);
     for (uint32_t i = 0; i < members_len; i++) {
-        struct license *l = catalog_at(catalog, members[i]);
+        struct license *l = sorted[i].license;
+        c->members[i] = sorted[i].number;
         if (!c->len || !same_class(&c->items[c->len - 1], l))
             class_begin(c, l, i);
         l->class_number = c->len - 1;
         l->member = c->items[c->len - 1].len++;
     }
+    free(sorted);
     for (uint32_t i = 0; i < c->len; i++)
         bitset_init(&c->items[i].free, c->items[i].len);
 }

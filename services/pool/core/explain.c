@@ -27,7 +27,7 @@ static unsigned miss_distance(const struct license *l, const struct miss *m,
                               const struct plan *plan)
 {
     unsigned other_feature = strcmp(l->feature, plan->feature) != 0;
-    unsigned missing = (unsigned)__builtin_popcount(m->missing);
+    unsigned missing = modules_count(m->missing);
     return other_feature << 16 | (unsigned)(MATCH_REASONS - m->reason) << 8 | missing;
 }
 

@@ -28,7 +28,7 @@ enum match_reason match_terms_check(const struct match_terms *license,
 
 unsigned match_rank(const struct match_terms *license, const struct match_terms *request)
 {
-    unsigned surplus = (unsigned)__builtin_popcount(license->modules & ~request->modules & 0xffff);
+    unsigned surplus = modules_count(license->modules & (module_set)~request->modules);
     bool both = license->edition != request->edition && license->edition == EDITION_STEADY_PROGRESS;
     enum step step;
     if (license->edition != request->edition && !both)
@@ -55,8 +55,9 @@ char *match_reason_format(enum match_reason reason, module_set missing,
         [MATCH_ALL_BORROWED] = "all-borrowed",
         [MATCH_ALL_IN_USE] = "all-in-use",
     };
-    char *end = stpcpy(buf, names[reason]); // the longest, with all letters, has 27 bytes
+    size_t len = strlen(names[reason]);
+    memcpy(buf, names[reason], len + 1); // the longest, with all letters, has 27 bytes
     if (reason == MATCH_MODULES_MISSING)
-        modules_format(missing, end);
+        modules_format(missing, buf + len);
     return buf;
 }

@@ -15,6 +15,14 @@ struct match_terms {
     module_set modules;
 };
 
+static inline unsigned modules_count(module_set modules)
+{
+    unsigned n = 0;
+    for (unsigned rest = modules; rest; rest &= rest - 1)
+        n++;
+    return n;
+}
+
 // Why a license does not serve, in the order in which the reasons are looked for.
 enum match_reason {
     MATCH_SERVES = 0,
