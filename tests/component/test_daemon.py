@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -221,6 +222,24 @@ def test_usage():
     for right in (["-h"], ["--help"], ["--version"]):
         done = subprocess.run([FIXTURE, *right], capture_output=True, text=True, timeout=20)
         assert done.returncode == 0 and "berth-fixture" in done.stdout, right
+
+
+def test_ends_when_its_supervisor_is_killed(daemon):
+    code = ("import os, subprocess, sys\n"
+            "os.environ['BERTH_SUPERVISED'] = str(os.getpid())\n"
+            "p = subprocess.Popen(sys.argv[1:])\n"
+            "print(p.pid, flush=True)\n"
+            "p.wait()\n")
+    supervisor = subprocess.Popen([sys.executable, "-c", code, FIXTURE, "-c", daemon.config],
+                                  stdout=subprocess.PIPE, text=True, env=daemon.env)
+    supervisor.stdout.readline()
+    assert daemon.told() == "READY=1"
+    supervisor.kill()
+    supervisor.wait()
+    assert daemon.told() == "STOPPING=1"
+    # The port is free again: it has gone.
+    wait_until(lambda: "not reachable" in daemon.run("health", "alive").stderr, what="gone")
+    supervisor.stdout.close()
 
 
 def test_ends_with_its_supervisor(daemon):
