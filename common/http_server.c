@@ -62,8 +62,8 @@ static void drain_check(struct http_server *s)
 
 // Work can be left without any event to come: an answer takes up to three passes, and a buffer of
 // GnuTLS or of ours may hold more than one pass reads. So passes repeat while the last one moved
-// anything; what then waits, waits for the socket or for a handler. Plain answers leave unseen by us:
-// while there are some, it takes three passes without a move.
+// anything; what then waits, waits for the socket or for a handler. Plain answers leave unseen by
+// us: while there are some, it takes three passes without a move.
 static void run_passes(struct http_server *s)
 {
     int quiet = 0;

@@ -10,16 +10,16 @@
 #include <stdint.h>
 
 struct https_request {
-    const char *url;          // https:// only; redirects are not followed
-    const char *method;       // GET, POST
-    const char *body;         // POST
+    const char *url;    // https:// only; redirects are not followed
+    const char *method; // GET, POST
+    const char *body;   // POST
     size_t body_len;
-    const char *const *headers; // "Name: value", NULL-terminated, or NULL
-    const char *ca_file;      // trusted CA bundle (PEM file), nothing else is trusted
-    const char *ca_pem;       // the same as text; used if ca_file is NULL
+    const char *const *headers;       // "Name: value", NULL-terminated, or NULL
+    const char *ca_file;              // trusted CA bundle (PEM file), nothing else is trusted
+    const char *ca_pem;               // the same as text; used if ca_file is NULL
     const char *cert_file, *key_file; // client certificate, or NULL
-    const char *proxy;        // NULL: the environment's https_proxy
-    int64_t timeout_ms;       // whole request
+    const char *proxy;                // NULL: the environment's https_proxy
+    int64_t timeout_ms;               // whole request
     size_t max_answer_bytes;
     const atomic_bool *cancel; // set by another thread: ends the request (-ECANCELED) within 1 s
 };
@@ -31,7 +31,8 @@ struct https_answer {
 };
 
 // 0 when any HTTP answer came; or -errno: -ETIMEDOUT, -EPROTO (TLS), -ECONNREFUSED (no connection),
-// -EMSGSIZE (answer too large), -ECANCELED, -EINVAL (no https URL, no CA), -EIO; err says what went wrong, for people.
+// -EMSGSIZE (answer too large), -ECANCELED, -EINVAL (no https URL, no CA), -EIO; err says what went
+// wrong, for people.
 int https_perform(const struct https_request *request, struct https_answer *answer,
                   struct error *err);
 void https_answer_fini(struct https_answer *answer);

@@ -184,9 +184,10 @@ void loop_timer_arm(struct loop *loop, struct loop_timer *t, struct mono_time wh
 
 static void run_timers(struct loop *loop)
 {
-    // No more than there were at first, so that one that arms itself again cannot starve the rest. A
-    // handler may free its timer.
-    for (uint32_t n = loop->timers; n && loop->timers && loop->heap[1]->when.ms <= loop->now.ms; n--) {
+    // No more than there were at first, so that one that arms itself again cannot starve the rest.
+    // A handler may free its timer.
+    for (uint32_t n = loop->timers; n && loop->timers && loop->heap[1]->when.ms <= loop->now.ms;
+         n--) {
         struct loop_timer *t = loop->heap[1];
         loop_timer_cancel(loop, t);
         t->fn(t->ctx);
@@ -347,8 +348,8 @@ static int wait_ms(const struct loop *loop)
 
 int loop_run(struct loop *loop)
 {
-    bool more = true;        // a hook has work left
-    bool idle_done = false;  // the idle hooks ran since the last event
+    bool more = true;       // a hook has work left
+    bool idle_done = false; // the idle hooks ran since the last event
     while (!loop->stopping) {
         int timeout = more || !idle_done ? 0 : wait_ms(loop);
         int n = epoll_wait(loop->epoll_fd, loop->events, EVENTS_PER_WAIT, timeout);

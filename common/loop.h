@@ -37,7 +37,8 @@ struct loop_post {
 enum loop_phase { LOOP_TURN, LOOP_IDLE };
 
 struct loop_hook {
-    bool (*fn)(void *ctx); // LOOP_TURN: true = there is more to do, do not wait; LOOP_IDLE: likewise
+    bool (*fn)(
+        void *ctx); // LOOP_TURN: true = there is more to do, do not wait; LOOP_IDLE: likewise
     void *ctx;
     struct loop_hook *next;
 };

@@ -74,6 +74,8 @@ struct metrics *metrics_new(const struct metric_def *defs, size_t n)
                 abort();
             f->label_names[f->labels_len++] = l;
         }
+        if (!f->labels_len) // shown from the beginning, as 0
+            metric_cell(m, i);
     }
     // The wall time of the start, from the kernel's idea of when this process began.
     m->start_time_s = (double)time(NULL);
@@ -278,8 +280,8 @@ static void add_process(struct buf *out, const struct metrics *m)
         {"berth_process_resident_memory_bytes", "gauge", "Resident memory of this process.",
          resident_bytes()},
         {"berth_process_open_fds", "gauge", "Open file descriptors of this process.", open_fds()},
-        {"berth_process_start_time_seconds", "gauge", "When this process started, seconds since the epoch.",
-         m->start_time_s},
+        {"berth_process_start_time_seconds", "gauge",
+         "When this process started, seconds since the epoch.", m->start_time_s},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         add_head(out, rows[i].name, rows[i].type, rows[i].help);

@@ -30,7 +30,8 @@ void metrics_free(struct metrics **m);
 struct metric_cell *metric_cell(struct metrics *m, size_t id, ...);
 void metric_add(struct metrics *m, size_t id, double delta, ...);
 void metric_set(struct metrics *m, size_t id, double value, ...);
-void metric_clear(struct metrics *m, size_t id); // forget all label combinations (gauges by license)
+void metric_clear(struct metrics *m,
+                  size_t id); // forget all label combinations (gauges by license)
 
 // Histograms have buckets 100 µs … 10 s (1-2.5-5 steps). Keep the handle for hot paths.
 struct metric_histogram;
@@ -39,6 +40,7 @@ void metric_observe_s(struct metric_histogram *h, double seconds);
 
 // Called before each rendering, to fill gauges from the state they mirror.
 void metrics_on_collect(struct metrics *m, void (*fn)(void *ctx), void *ctx);
-// Appends the whole text. Process metrics (berth_process_cpu_seconds_total, …_resident_memory_bytes,
-// …_open_fds, …_start_time_seconds) and berth_build_info{version} are added by itself.
+// Appends the whole text. Process metrics (berth_process_cpu_seconds_total,
+// …_resident_memory_bytes, …_open_fds, …_start_time_seconds) and berth_build_info{version} are
+// added by itself.
 void metrics_render(struct metrics *m, struct buf *out);

@@ -175,7 +175,8 @@ static bool read_request(const Berth__RequestSessionCall *c, struct pool_request
              r->terms.edition == EDITION_STEADY_PROGRESS)
         fail_field(data, "edition", "must be Steady or Progress");
     else if (modules_parse(c->modules, strlen(c->modules), &r->terms.modules))
-        fail_field(data, "modules", "letters of " MODULE_LETTERS " in this order, each at most once");
+        fail_field(data, "modules",
+                   "letters of " MODULE_LETTERS " in this order, each at most once");
     else if (c->instance_id && (!instance_len || instance_len > INSTANCE_ID_MAX_BYTES))
         fail_field(data, "instanceId", "1 to 128 characters");
     else if (c->has_nonce && (c->nonce.len < NONCE_MIN_BYTES || c->nonce.len > NONCE_MAX_BYTES))
@@ -186,10 +187,12 @@ static bool read_request(const Berth__RequestSessionCall *c, struct pool_request
         fail_field(data, "client.hostId", "is required with a nonce");
     else {
         if (c->client)
-            r->client = (struct pool_client){
-                .hostname = c->client->hostname, .host_id = host_id, .user = c->client->user,
-                .application = c->client->application, .pid = c->client->pid,
-                .address = c->client->address};
+            r->client = (struct pool_client){.hostname = c->client->hostname,
+                                             .host_id = host_id,
+                                             .user = c->client->user,
+                                             .application = c->client->application,
+                                             .pid = c->client->pid,
+                                             .address = c->client->address};
         return true;
     }
     return false;
@@ -368,10 +371,9 @@ static Berth__SessionInfo *session_info(struct arena *a, const struct pool_sessi
     struct ref *ref = arena_alloc(a, sizeof *ref);
     berth__session_info__init(info);
     berth__client_info__init(client);
-    const struct pool_license_ref license = {copy(a, from->license.feature),
-                                             copy(a, from->license.uuid),
-                                             copy(a, from->license.version),
-                                             from->license.edition, from->license.modules};
+    const struct pool_license_ref license = {
+        copy(a, from->license.feature), copy(a, from->license.uuid), copy(a, from->license.version),
+        from->license.edition, from->license.modules};
     ref_fill(ref, &license);
     client->hostname = copy(a, from->client.hostname);
     client->host_id = copy(a, from->client.host_id);
@@ -415,6 +417,7 @@ static void list_sessions(Berth__Pool_Service *rpc, const Berth__ListSessionsCal
 
 void handlers_init(struct pool_service *s)
 {
-    // Without a prefix: the functions above are named as the methods; a missing one does not compile.
+    // Without a prefix: the functions above are named as the methods; a missing one does not
+    // compile.
     s->rpc = (Berth__Pool_Service)BERTH__POOL__INIT();
 }

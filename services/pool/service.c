@@ -50,8 +50,8 @@ static void batch_end(void *ctx)
     arm_tick(s); // a new session may be due before what the timer waits for
 }
 
-// Calls are taken from the moment on when they can be answered: who is connected to pool may rely on
-// its licenses being there.
+// Calls are taken from the moment on when they can be answered: who is connected to pool may rely
+// on its licenses being there.
 static void listen_once(struct pool_service *s)
 {
     if (s->server)
@@ -83,7 +83,8 @@ static void files_changed(void *ctx, const struct scan *scan)
             s->refused[r->refusal]++;
             if (r->refusal && r->refusal != LICENSE_SERVER_ID)
                 continue;
-            records[len++] = (struct pool_record){.fields = &r->fields, .signature = r->signature,
+            records[len++] = (struct pool_record){.fields = &r->fields,
+                                                  .signature = r->signature,
                                                   .tag = (uint32_t)i,
                                                   .foreign = r->refusal == LICENSE_SERVER_ID};
         }

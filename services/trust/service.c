@@ -112,10 +112,11 @@ static bool publish_skew(struct trust *t, const struct verdict_view *view)
     bool warn = llabs(view->skew_s) > VERDICT_SKEW_WARN_S;
     if (warn != t->clock_warned) {
         t->clock_warned = warn;
-        log_at(warn ? LOG_WARN : LOG_INFO, warn ? "clock.skew" : "clock.right",
-               LOG_I("seconds", view->skew_s),
-               LOG_S("msg", warn ? "this host's clock and the backend's are more than 5 minutes apart"
-                                 : "this host's clock and the backend's agree again"));
+        log_at(
+            warn ? LOG_WARN : LOG_INFO, warn ? "clock.skew" : "clock.right",
+            LOG_I("seconds", view->skew_s),
+            LOG_S("msg", warn ? "this host's clock and the backend's are more than 5 minutes apart"
+                              : "this host's clock and the backend's agree again"));
     }
     if (v->has_clock_skew_seconds && llabs(v->clock_skew_seconds - view->skew_s) < 2)
         return false;
@@ -336,8 +337,8 @@ int trust_reload(void *service, const struct config *config, struct error *err)
     int r = t->def->reload(t->source, config, err);
     if (r < 0)
         return r;
-    verdict_configure(&t->core, config->trust.cloud.grace_ms,
-                      config->trust.cloud.check_interval_ms, clock_mono());
+    verdict_configure(&t->core, config->trust.cloud.grace_ms, config->trust.cloud.check_interval_ms,
+                      clock_mono());
     if (!t->checking)
         loop_timer_arm(t->loop, &t->check_timer, t->core.next_check);
     publish(t, false);

@@ -21,8 +21,8 @@
 #define DEADLINE_MS 10000
 #define HELD_MAX 6000
 
-// session_id "hold": kept until fixture_release(), the newest is answered first; "fail": error 1008;
-// "twice": answered twice; else the nonce, a number, comes back at once.
+// session_id "hold": kept until fixture_release(), the newest is answered first; "fail": error
+// 1008; "twice": answered twice; else the nonce, a number, comes back at once.
 
 struct held {
     Berth__RevalidateSessionReply_Closure closure;

@@ -1,5 +1,6 @@
-// berth-pool in one process with a trust that the test plays, over real RPC: license files are loaded
-// with the verdict's keys, sessions come and go, and without a valid verdict nothing is issued.
+// berth-pool in one process with a trust that the test plays, over real RPC: license files are
+// loaded with the verdict's keys, sessions come and go, and without a valid verdict nothing is
+// issued.
 #include "common/core/buf.h"
 #include "common/core/license_block.h"
 #include "common/core/text.h"

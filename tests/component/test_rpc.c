@@ -187,11 +187,13 @@ static void test_second_server(void **state)
     struct fixture *f = *state;
     fixture_serve(f, f->ipc_url);
     struct rpc_server *second = NULL;
-    assert_int_equal(rpc_server_new(&second, f->loop, f->ipc_url, &f->service.base, NULL), -EADDRINUSE);
+    assert_int_equal(rpc_server_new(&second, f->loop, f->ipc_url, &f->service.base, NULL),
+                     -EADDRINUSE);
     fixture_dial(f, f->ipc_url, 5000);
     fixture_wait(f, is_connected); // the first one's socket is still there
     assert_true(rpc_server_new(&second, f->loop, "carrier://pigeon", &f->service.base, NULL) < 0);
-    assert_true(rpc_server_new(&second, f->loop, "ipc:///nowhere/at/all", &f->service.base, NULL) < 0);
+    assert_true(rpc_server_new(&second, f->loop, "ipc:///nowhere/at/all", &f->service.base, NULL) <
+                0);
 }
 
 // ---- a process that is killed ----
@@ -244,7 +246,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_tcp, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_unbatched, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_later_and_reversed, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(test_more_than_may_be_open, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_more_than_may_be_open, fixture_setup,
+                                        fixture_teardown),
         cmocka_unit_test_setup_teardown(test_long_answers, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_errors, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_reconnect, fixture_setup, fixture_teardown),

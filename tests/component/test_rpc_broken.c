@@ -65,14 +65,14 @@ static void test_garbage(void **state)
         size_t len;
     } cases[] = {
         {"GET / HTTP/1.1\r\n\r\n", 18},
-        {"\x80\0\0\0", 4},              // 2^31
+        {"\x80\0\0\0", 4}, // 2^31
         {"\xff\xff\xff\xff", 4},
-        {"\0\0\0\0", 4},                // nothing in it
-        {"\0\x10\0\1", 4},              // one byte more than allowed
-        {"\0\0\0\1\x0a", 5},            // record without its length
+        {"\0\0\0\0", 4},                 // nothing in it
+        {"\0\x10\0\1", 4},               // one byte more than allowed
+        {"\0\0\0\1\x0a", 5},             // record without its length
         {"\0\0\0\4\x0a\xff\xff\x7f", 8}, // record longer than the frame
-        {"\0\0\0\2\x0a\0", 6},          // hello without anything
-        {"\0\0\0\2\x2a\0", 6},          // unknown record
+        {"\0\0\0\2\x0a\0", 6},           // hello without anything
+        {"\0\0\0\2\x2a\0", 6},           // unknown record
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_closed(f, cases[i].bytes, cases[i].len);
@@ -127,7 +127,7 @@ static void test_byte_by_byte(void **state)
     struct buf b BUF_CLEANUP = {0}, p BUF_CLEANUP = {0};
     hello_put(&b, BERTH__ROLE__GATEWAY, "berth.Pool");
     Berth__RevalidateSessionCall c = BERTH__REVALIDATE_SESSION_CALL__INIT;
-    c.session_id = (char *)(uintptr_t)"echo";
+    c.session_id = (char *)(uintptr_t) "echo";
     for (uint64_t i = 0; i < 3; i++)
         rpc_frame_add_call(&p, i, 2, &c.base);
     frame_put(&b, &p);
@@ -150,7 +150,8 @@ static void test_client_against_garbage(void **state)
     struct fixture *f = *state;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
     unsigned port = (unsigned)atoi(strrchr(f->tcp_url, ':') + 1);
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                             .sin_port = htons((uint16_t)port)};
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
@@ -207,7 +208,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_garbage, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_byte_by_byte, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(test_client_against_garbage, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_client_against_garbage, fixture_setup,
+                                        fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-// The lease: fresh for three seconds from the call, gone when trust is silent, back when it answers.
+// The lease: fresh for three seconds from the call, gone when trust is silent, back when it
+// answers.
 #include "common/clock.h"
 #include "common/verdict_watch.h"
 
@@ -37,8 +38,8 @@ static void answer(struct fixture *f, Berth__Verdict_Closure closure, void *data
     v.generation = f->generation;
     v.state = f->state;
     v.reason = (char *)(uintptr_t)(f->state == BERTH__STATE__INVALID ? "revoked" : "");
-    v.variant = (char *)(uintptr_t)"cloud-ready";
-    v.server_id = (char *)(uintptr_t)"S";
+    v.variant = (char *)(uintptr_t) "cloud-ready";
+    v.server_id = (char *)(uintptr_t) "S";
     closure(&v, data);
 }
 
@@ -123,8 +124,8 @@ static int setup(void **state)
     strcpy(f->folder, "/tmp/berth-watch-XXXXXX");
     assert_non_null(mkdtemp(f->folder));
     snprintf(f->url, sizeof f->url, "ipc://%s/trust", f->folder);
-    assert_int_equal(verdict_watch_new(&f->watch, f->loop, f->url, BERTH__ROLE__POOL, NULL, on_changed, f),
-                     0);
+    assert_int_equal(
+        verdict_watch_new(&f->watch, f->loop, f->url, BERTH__ROLE__POOL, NULL, on_changed, f), 0);
     *state = f;
     return 0;
 }

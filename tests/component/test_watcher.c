@@ -1,6 +1,6 @@
-// The watcher on a real file system: what appears, changes in the three ways of replacement, goes, and
-// what must not be opened. Files count by their blocks' refusal, so that no keys are needed: a block
-// signed with an unknown key is as visible as a good one.
+// The watcher on a real file system: what appears, changes in the three ways of replacement, goes,
+// and what must not be opened. Files count by their blocks' refusal, so that no keys are needed: a
+// block signed with an unknown key is as visible as a good one.
 #include "services/pool/watcher.h"
 
 #include <fcntl.h>
@@ -261,10 +261,14 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_create_rewrite_delete), T(test_there_at_start),
-        T(test_rename),                T(test_symlink_swap),
-        T(test_search_path_is_swapped), T(test_missing_folder_appears),
-        T(test_hostile_files),         T(test_other_keys),
+        T(test_create_rewrite_delete),
+        T(test_there_at_start),
+        T(test_rename),
+        T(test_symlink_swap),
+        T(test_search_path_is_swapped),
+        T(test_missing_folder_appears),
+        T(test_hostile_files),
+        T(test_other_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,8 +44,9 @@ static int teardown(void **state)
 static const char *ask(const char *presented, const char *ledger, int64_t now, char *token)
 {
     char text[512];
-    snprintf(text, sizeof text, "{\"format\":1,\"serverId\":\"S-1\",\"token\":\"%s\",\"ledger\":%s}",
-             presented, ledger);
+    snprintf(text, sizeof text,
+             "{\"format\":1,\"serverId\":\"S-1\",\"token\":\"%s\",\"ledger\":%s}", presented,
+             ledger);
     struct cloud_request request;
     struct error err = {""};
     struct buf answer BUF_CLEANUP = {0};
@@ -156,7 +157,10 @@ static void random_holders(void **state)
 static void bad_requests(void **state)
 {
     static const char *const texts[] = {
-        "", "{}", "[]", "{\"format\":1,\"serverId\":\"S-1\"}",
+        "",
+        "{}",
+        "[]",
+        "{\"format\":1,\"serverId\":\"S-1\"}",
         "{\"format\":2,\"serverId\":\"S-1\",\"token\":\"\"}",
         "{\"format\":1,\"serverId\":\"S/1\",\"token\":\"\"}",
         "{\"format\":1,\"serverId\":\"\",\"token\":\"\"}",

@@ -59,7 +59,8 @@ static void times_round_trip(void **state)
     (void)state;
     srandom(1);
     for (int i = 0; i < 20000; i++) {
-        struct wall_time t = {(int64_t)((uint64_t)random() << 7 ^ (uint64_t)random()) % 253402300800};
+        struct wall_time t = {(int64_t)((uint64_t)random() << 7 ^ (uint64_t)random()) %
+                              253402300800};
         char text[32];
         struct wall_time back;
         assert_int_equal(wall_parse(wall_format(t, text), 20, WALL_NO_DATE, &back), 0);
@@ -76,10 +77,19 @@ static void text_utf8(void **state)
         const char *bytes;
         bool good;
     } cases[] = {
-        {"", true}, {"plain ascii, more than eight", true}, {"ä€😀", true},
-        {"\x80", false}, {"\xc0\x80", false}, {"\xc1\xbf", false}, {"\xe0\x9f\xbf", false},
-        {"\xed\xa0\x80", false}, {"\xf0\x8f\xbf\xbf", false}, {"\xf4\x90\x80\x80", false},
-        {"\xf5\x80\x80\x80", false}, {"\xe2\x82", false}, {"12345678\xff", false},
+        {"", true},
+        {"plain ascii, more than eight", true},
+        {"ä€😀", true},
+        {"\x80", false},
+        {"\xc0\x80", false},
+        {"\xc1\xbf", false},
+        {"\xe0\x9f\xbf", false},
+        {"\xed\xa0\x80", false},
+        {"\xf0\x8f\xbf\xbf", false},
+        {"\xf4\x90\x80\x80", false},
+        {"\xf5\x80\x80\x80", false},
+        {"\xe2\x82", false},
+        {"12345678\xff", false},
         {"\xed\x9f\xbf\xee\x80\x80\xf4\x8f\xbf\xbf", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -101,8 +111,9 @@ static void text_base64(void **state)
         if (len)
             assert_int_equal(base64_decode(text, n, back, len - 1), -EINVAL);
     }
-    static const char *const bad[] = {"A", "AA", "AAA", "A===", "====", "AB==", "AAB=", "A A=", "AA=A",
-                                      "AAAA====", "QQ==QQ==", "-_AA", "AAA\n"};
+    static const char *const bad[] = {
+        "A",    "AA",   "AAA",      "A===",     "====", "AB==", "AAB=",
+        "A A=", "AA=A", "AAAA====", "QQ==QQ==", "-_AA", "AAA\n"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(base64_decode(bad[i], strlen(bad[i]), back, sizeof back), -EINVAL);
 }
@@ -133,7 +144,8 @@ static void buf_json_string(void **state)
     BUF_CLEANUP struct buf b = {0};
     const char text[] = "a\"\\\b\f\n\r\t\x01<>&\xe2\x80\xa8ä\x7f";
     buf_add_json_string(&b, text, sizeof text - 1);
-    assert_string_equal(b.data, "\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u003c\\u003e\\u0026\\u2028ä\\u007f\"");
+    assert_string_equal(b.data,
+                        "\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u003c\\u003e\\u0026\\u2028ä\\u007f\"");
     buf_clear(&b);
     buf_add_json_string(&b, "", 0);
     assert_string_equal(b.data, "\"\"");
@@ -174,10 +186,14 @@ static void error_texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(times_parse),          cmocka_unit_test(times_round_trip),
-        cmocka_unit_test(text_utf8),            cmocka_unit_test(text_base64),
-        cmocka_unit_test(text_hex_and_numbers), cmocka_unit_test(buf_json_string),
-        cmocka_unit_test(arena_keeps_apart),    cmocka_unit_test(error_texts),
+        cmocka_unit_test(times_parse),
+        cmocka_unit_test(times_round_trip),
+        cmocka_unit_test(text_utf8),
+        cmocka_unit_test(text_base64),
+        cmocka_unit_test(text_hex_and_numbers),
+        cmocka_unit_test(buf_json_string),
+        cmocka_unit_test(arena_keeps_apart),
+        cmocka_unit_test(error_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,17 +39,19 @@ static void as_text(void **state)
     (void)state;
     const char *line = logged(LOG_TEXT, write_some);
     assert_null(strstr(line, "not.shown"));
-    assert_non_null(strstr(line, "Z warn  berth-x license.refused file=\"a b.dat\" line=-7 plain=x/y "
-                                 "bad=\"q\\\"\\n?\" none=\"\" session=012345…\n"));
+    assert_non_null(strstr(line,
+                           "Z warn  berth-x license.refused file=\"a b.dat\" line=-7 plain=x/y "
+                           "bad=\"q\\\"\\n?\" none=\"\" session=012345…\n"));
 }
 
 static void as_json(void **state)
 {
     (void)state;
     const char *line = logged(LOG_JSON, write_some);
-    assert_non_null(strstr(line, "\",\"level\":\"warn\",\"process\":\"berth-x\",\"event\":"
-                                 "\"license.refused\",\"file\":\"a b.dat\",\"line\":-7,\"plain\":"
-                                 "\"x/y\",\"bad\":\"q\\\"\\n?\",\"none\":\"\",\"session\":\"012345…\"}\n"));
+    assert_non_null(
+        strstr(line, "\",\"level\":\"warn\",\"process\":\"berth-x\",\"event\":"
+                     "\"license.refused\",\"file\":\"a b.dat\",\"line\":-7,\"plain\":"
+                     "\"x/y\",\"bad\":\"q\\\"\\n?\",\"none\":\"\",\"session\":\"012345…\"}\n"));
     assert_null(strstr(line, "6789abcdef"));
 }
 

@@ -174,7 +174,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(timers_fire_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(posts_arrive_from_another_thread, setup, teardown),
         cmocka_unit_test_setup_teardown(a_deleted_handle_is_not_called, setup, teardown),
-        cmocka_unit_test_setup_teardown(idle_hooks_wait_until_turn_hooks_have_no_more, setup, teardown),
+        cmocka_unit_test_setup_teardown(idle_hooks_wait_until_turn_hooks_have_no_more, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(signals_arrive_on_the_loop, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,6 +30,9 @@ static void renders(void **state)
 {
     (void)state;
     struct metrics *m = metrics_new(defs, 3);
+    BUF_CLEANUP struct buf fresh = {0};
+    metrics_render(m, &fresh);
+    expect(&fresh, "\nberth_seats 0\n");
     metrics_on_collect(m, collect, m);
     struct metric_cell *cell = metric_cell(m, CALLS, "a\"b\\c\nd", "ok");
     cell->value += 2;
@@ -41,7 +44,8 @@ static void renders(void **state)
     metric_observe_s(h, 99);
     BUF_CLEANUP struct buf text = {0};
     metrics_render(m, &text);
-    expect(&text, "# HELP berth_calls_total Calls.\\nTwo lines.\n# TYPE berth_calls_total counter\n");
+    expect(&text,
+           "# HELP berth_calls_total Calls.\\nTwo lines.\n# TYPE berth_calls_total counter\n");
     expect(&text, "berth_calls_total{method=\"a\\\"b\\\\c\\nd\",outcome=\"ok\"} 2\n");
     expect(&text, "berth_calls_total{method=\"x\",outcome=\"no\"} 1\n");
     expect(&text, "\nberth_seats 7\n");
