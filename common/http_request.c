@@ -139,6 +139,7 @@ static void dispatch(struct http_request *r)
         route->fn(r, r->server->options.ctx);
         return;
     }
+    http_server_refused(r->server, *allow ? "method" : "not-found", r->address);
     if (*allow)
         answer_text(r, 405, "Method Not Allowed\n",
                     (struct http_header[]){{"Allow", allow}, {NULL, NULL}});
