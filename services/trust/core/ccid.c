@@ -85,6 +85,7 @@ enum ccid_outcome ccid_parse(struct ccid_answer *out, const uint8_t *frame, size
     }
     if ((frame[7] & 3) == 2)
         return CCID_NO_CARD;
+    out->inactive = (frame[7] & 3) == 1;
     out->data = frame + CCID_HEADER_BYTES;
     out->len = len - CCID_HEADER_BYTES;
     return CCID_DONE;

@@ -50,6 +50,7 @@ enum ccid_outcome {
 
 struct ccid_answer {
     uint8_t error;       // bError, with CCID_FAILED
+    bool inactive;       // the card is there, but not powered: it was reset
     const uint8_t *data; // within the bytes parsed
     size_t len;
 };

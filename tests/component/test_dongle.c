@@ -1,0 +1,261 @@
+// The session with a token, against an emulated one that misbehaves in every way it knows.
+#include "common/crypto_internal.h"
+#include "services/trust/dongle.h"
+#include "tests/component/token_model.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+// clang-format off
+#include <cmocka.h>
+// clang-format on
+
+#define NOW 1790000000
+#define DAY 86400
+#define EXTENSION(variant, rest)                                                                   \
+    "{\"format\":1,\"variant\":\"" variant "\",\"addons\":[],\"licenseKeys\":["                    \
+    "\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"]" rest "}"
+#define ON_PREMISES EXTENSION("on-premises", "")
+#define CLOUD EXTENSION("cloud-ready", ",\"cloudUrl\":\"https://cloud.example.com\"")
+
+static const struct ccid_reader reader = {0x00040000, 3072, 7};
+static int64_t fake_ms;
+
+static int io_send(void *ctx, const uint8_t *data, size_t len, int64_t timeout_ms)
+{
+    fake_ms += 1;
+    return token_send(ctx, data, len);
+}
+
+static int io_receive(void *ctx, uint8_t *data, size_t cap, int64_t timeout_ms)
+{
+    assert_true(timeout_ms > 0 && timeout_ms < 1000);
+    int r = token_receive(ctx, data, cap);
+    fake_ms += r == -ETIMEDOUT ? timeout_ms : 5;
+    return r;
+}
+
+static int64_t io_now(void *ctx)
+{
+    return fake_ms;
+}
+
+struct vendor {
+    struct crypto_key *key;
+    struct crypto_cert *cert;
+    struct crypto_ca *ca;
+};
+
+static struct vendor vendor, stranger;
+static struct crypto_key *p256, *other_p256;
+static struct crypto_key rsa;
+
+static void vendor_make(struct vendor *v)
+{
+    struct error err;
+    const struct crypto_issue what = {.common_name = "Test License CA",
+                                      .not_before = {NOW - 10 * DAY},
+                                      .not_after = {NOW + 3650LL * DAY},
+                                      .ca = true};
+    assert_int_equal(crypto_key_new_p256(&v->key), 0);
+    assert_int_equal(crypto_cert_issue(&v->cert, &what, v->key, NULL, NULL, &err), 0);
+    char *pem = crypto_cert_pem(v->cert);
+    assert_int_equal(crypto_ca_load_pem(&v->ca, pem, strlen(pem), &err), 0);
+    free(pem);
+}
+
+static int setup(void **state)
+{
+    vendor_make(&vendor);
+    vendor_make(&stranger);
+    assert_int_equal(crypto_key_new_p256(&p256), 0);
+    assert_int_equal(crypto_key_new_p256(&other_p256), 0);
+    rsa.pkey = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
+    assert_non_null(rsa.pkey);
+    return 0;
+}
+
+static void vendor_drop(struct vendor *v)
+{
+    crypto_key_free(&v->key);
+    crypto_cert_free(&v->cert);
+    crypto_ca_free(&v->ca);
+}
+
+static int teardown(void **state)
+{
+    vendor_drop(&vendor);
+    vendor_drop(&stranger);
+    crypto_key_free(&p256);
+    crypto_key_free(&other_p256);
+    EVP_PKEY_free(rsa.pkey);
+    return 0;
+}
+
+static struct token *make(const struct vendor *by, const struct crypto_key *key,
+                          const struct crypto_key *in_token, enum crypto_usage usage,
+                          const char *json)
+{
+    struct error err;
+    struct crypto_cert *cert = NULL;
+    const struct crypto_issue what = {.common_name = "BERTH-7F3A-2291",
+                                      .not_before = {NOW - DAY},
+                                      .not_after = {NOW + DAY},
+                                      .usage = usage,
+                                      .extension_json = json};
+    assert_int_equal(crypto_cert_issue(&cert, &what, key, by->cert, by->key, &err), 0);
+    struct token *token = token_new(cert, in_token);
+    crypto_cert_free(&cert);
+    return token;
+}
+
+static enum dongle_outcome start(struct dongle *d, struct token *token, int64_t now)
+{
+    const struct dongle_io io = {io_send, io_receive, io_now, token};
+    struct error err = {""};
+    int64_t before = fake_ms;
+    enum dongle_outcome outcome =
+        dongle_open(d, &io, &reader, vendor.ca, (struct wall_time){now}, &err);
+    if (outcome == DONGLE_PROVEN)
+        outcome = dongle_prove(d, (struct wall_time){now}, &err);
+    assert_true(fake_ms - before <= 4 * DONGLE_COMMAND_MS);
+    if (outcome != DONGLE_PROVEN)
+        assert_true(err.text[0] != '\0' && dongle_advice(outcome)[0] != '\0');
+    return outcome;
+}
+
+static void check(struct token *token, int64_t now, const char *reason)
+{
+    struct dongle d;
+    assert_string_equal(dongle_reason(start(&d, token, now)), reason);
+    dongle_close(&d);
+    token_free(&token);
+}
+
+static void test_both_kinds_of_key(void **state)
+{
+    check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES), NOW, "");
+    check(make(&vendor, &rsa, &rsa, USAGE_SERVER_LICENSE, ON_PREMISES), NOW, "");
+}
+
+static void test_certificates(void **state)
+{
+    check(make(&stranger, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES), NOW, "certificate");
+    check(make(&vendor, p256, p256, USAGE_LICENSE_KEY, NULL), NOW, "certificate");
+    check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, NULL), NOW, "certificate");
+    check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, CLOUD), NOW, "certificate");
+    check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES), NOW + 2 * DAY, "expired");
+    check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES), NOW - 2 * DAY, "clock");
+    check(make(&vendor, p256, other_p256, USAGE_SERVER_LICENSE, ON_PREMISES), NOW, "proof-failed");
+}
+
+static const struct {
+    enum token_fault fault;
+    const char *reason;
+} faults[] = {
+    {TOKEN_TIME_EXTENSIONS, ""},
+    {TOKEN_ENDLESS_TIME_EXTENSIONS, "proof-failed"},
+    {TOKEN_STALE_FRAMES, ""},
+    {TOKEN_MANY_STALE_FRAMES, "dongle-unsupported"},
+    {TOKEN_EMPTY_READS, ""},
+    {TOKEN_ENDLESS_EMPTY_READS, "dongle-unsupported"},
+    {TOKEN_SMALL_PARTS, ""},
+    {TOKEN_WANTS_LE, ""},
+    {TOKEN_ONLY_5V, ""},
+    {TOKEN_NO_VOLTAGE, "dongle-unsupported"},
+    {TOKEN_NO_CARD, "dongle-absent"},
+    {TOKEN_NO_PIV, "dongle-unsupported"},
+    {TOKEN_NO_CERTIFICATE, "certificate"},
+    {TOKEN_BROKEN_OBJECT, "certificate"},
+    {TOKEN_COMPRESSED, "certificate"},
+    {TOKEN_WRONG_SIGNATURE, "proof-failed"},
+    {TOKEN_REFUSES_TO_SIGN, "proof-failed"},
+    {TOKEN_SILENT, "dongle-absent"},
+    {TOKEN_SILENT_AT_SIGNATURE, "proof-failed"},
+    {TOKEN_REMOVED, "dongle-absent"},
+    {TOKEN_REMOVED_AT_SIGNATURE, "dongle-absent"},
+    {TOKEN_GARBAGE, "dongle-unsupported"},
+    {TOKEN_SHORT_FRAMES, "dongle-unsupported"},
+};
+
+static void test_every_misbehaviour(void **state)
+{
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        struct token *token = make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES);
+        token_misbehave(token, faults[i].fault);
+        print_message("fault %d\n", (int)faults[i].fault);
+        check(token, NOW, faults[i].reason);
+        token = make(&vendor, &rsa, &rsa, USAGE_SERVER_LICENSE, ON_PREMISES);
+        token_misbehave(token, faults[i].fault);
+        check(token, NOW, faults[i].reason);
+    }
+}
+
+static void test_a_held_token(void **state)
+{
+    static const struct {
+        enum token_fault fault;
+        const char *present, *proof;
+    } cases[] = {
+        {TOKEN_GOOD, "", ""},
+        {TOKEN_RESET, "dongle-absent", "proof-failed"},
+        {TOKEN_REMOVED, "dongle-absent", "dongle-absent"},
+        {TOKEN_NO_CARD, "dongle-absent", "dongle-absent"},
+        {TOKEN_SILENT, "dongle-absent", "proof-failed"},
+        {TOKEN_OLD_SIGNATURE, "", "proof-failed"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct token *token = make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES);
+        struct dongle d;
+        struct error err;
+        assert_int_equal(start(&d, token, NOW), DONGLE_PROVEN);
+        token_misbehave(token, cases[i].fault);
+        assert_string_equal(dongle_reason(dongle_present(&d, &err)), cases[i].present);
+        assert_string_equal(dongle_reason(dongle_prove(&d, (struct wall_time){NOW}, &err)),
+                            cases[i].proof);
+        dongle_close(&d);
+        token_free(&token);
+    }
+}
+
+static void test_a_license_expires_while_it_is_held(void **state)
+{
+    struct token *token = make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES);
+    struct dongle d;
+    struct error err;
+    assert_int_equal(start(&d, token, NOW), DONGLE_PROVEN);
+    assert_int_equal(dongle_prove(&d, (struct wall_time){NOW + DAY}, &err), DONGLE_EXPIRED);
+    dongle_close(&d);
+    token_free(&token);
+}
+
+static void test_readers_that_are_not_used(void **state)
+{
+    static const struct ccid_reader readers[] = {{0x00010000, 3072, 7}, {0x00040000, 100, 7}};
+    for (size_t i = 0; i < 2; i++) {
+        struct token *token = make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES);
+        const struct dongle_io io = {io_send, io_receive, io_now, token};
+        struct dongle d;
+        struct error err;
+        assert_int_equal(
+            dongle_open(&d, &io, &readers[i], vendor.ca, (struct wall_time){NOW}, &err),
+            DONGLE_UNSUPPORTED);
+        dongle_close(&d);
+        token_free(&token);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_both_kinds_of_key),
+        cmocka_unit_test(test_certificates),
+        cmocka_unit_test(test_every_misbehaviour),
+        cmocka_unit_test(test_a_held_token),
+        cmocka_unit_test(test_a_license_expires_while_it_is_held),
+        cmocka_unit_test(test_readers_that_are_not_used),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
