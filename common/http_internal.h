@@ -146,6 +146,7 @@ int http_tls_refuse_own(gnutls_session_t session, const gnutls_datum_t *ca, int 
                         unsigned *pcert_n, gnutls_privkey_t *key);
 
 // http_guard.c
+void http_guard_pass(bool begins); // a pass of libmicrohttpd begins or ends on this thread
 void http_guard_attach(struct http_conn *c);
 void http_guard_detach(struct http_conn *c);
 void http_guard_answer_refused(struct http_conn *c); // writes the refusal once nothing is owed

@@ -69,7 +69,9 @@ static void run_passes(struct http_server *s)
     int quiet = 0;
     for (int i = 0; s->run && i < PASSES_PER_TURN; i++) {
         uint64_t before = s->progress;
+        http_guard_pass(true);
         MHD_run(s->daemon);
+        http_guard_pass(false);
         if (s->refusals_waiting)
             http_conn_refuse_waiting(s);
         quiet = s->progress == before ? quiet + 1 : 0;

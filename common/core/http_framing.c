@@ -426,6 +426,26 @@ static void header_byte(struct http_framing *f, const struct http_framing_limits
         refuse(f, HTTP_REFUSAL_HEADER_TOO_LARGE);
 }
 
+// Plain bytes of a value that decides nothing, which is most of a header: counted at once. Stops
+// before a limit is reached, so that the byte that breaks it is looked at by itself.
+static size_t value_skip(struct http_framing *f, const struct http_framing_limits *limits,
+                         const uint8_t *data, size_t len)
+{
+    if (f->state != VALUE || f->field != OTHER)
+        return 0;
+    size_t room = limits->header_bytes - f->header_bytes;
+    if (limits->header_cost && limits->header_cost - f->cost < room)
+        room = limits->header_cost - f->cost;
+    if (len > room)
+        len = room;
+    size_t n = 0;
+    while (n < len && data[n] >= 0x20 && data[n] != 0x7f)
+        n++;
+    f->header_bytes += (uint32_t)n;
+    f->cost += (uint32_t)n;
+    return n;
+}
+
 static size_t body_skip(struct http_framing *f, size_t len)
 {
     size_t n = f->remaining < len ? (size_t)f->remaining : len;
@@ -446,6 +466,11 @@ size_t http_framing_feed(struct http_framing *f, const struct http_framing_limit
     for (size_t i = 0; i < len && f->phase != HTTP_PHASE_REFUSED;) {
         if (f->state == BODY_LENGTH || f->state == CHUNK_DATA) {
             i += body_skip(f, len - i);
+            continue;
+        }
+        size_t plain = value_skip(f, limits, data + i, len - i);
+        if (plain) {
+            i += plain;
             continue;
         }
         uint8_t c = data[i];
