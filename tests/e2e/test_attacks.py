@@ -60,8 +60,8 @@ ATTACKS = {
     "signed-length": (POST + b"Content-Length: +2\r\n\r\n{}", 400, "content-length"),
     "length-2-to-64": (POST + b"Content-Length: 18446744073709551617\r\n\r\n{", 400,
                        "content-length"),
-    "length-and-chunked": (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-                           400, None),
+    "length-and-chunked": (POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
+                           b"0\r\n\r\n", 400, None),
     "gzip-then-chunked": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400,
                           "transfer-encoding"),
     "hidden-chunked": (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400,
