@@ -1,0 +1,237 @@
+#include "services/borrow/core/ledger.h"
+
+#include "common/core/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FORMAT_LINE "berth-ledger 1"
+
+static int text_compare(const struct ledger_text *a, const struct ledger_text *b)
+{
+    if (a->p == b->p && a->len == b->len)
+        return 0;
+    int r = memcmp(a->p, b->p, a->len < b->len ? a->len : b->len);
+    return r ? r : (a->len > b->len) - (a->len < b->len);
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+    return text_compare(a, b);
+}
+
+static int compare_records(const void *a, const void *b)
+{
+    const struct ledger_record *x = a, *y = b;
+    return strcmp(x->borrow_id, y->borrow_id);
+}
+
+// The texts that records share, sorted, each once. To be freed.
+static struct ledger_text *collect_parts(const struct ledger *ledger, size_t *len)
+{
+    size_t n = 0;
+    struct ledger_text *parts = malloc((2 * ledger->records_len + 1) * sizeof *parts);
+    if (!parts)
+        abort();
+    for (size_t i = 0; i < ledger->records_len; i++) {
+        parts[n++] = ledger->records[i].vendor;
+        parts[n++] = ledger->records[i].certificate;
+    }
+    qsort(parts, n, sizeof *parts, compare_texts);
+    *len = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!*len || text_compare(&parts[*len - 1], &parts[i]))
+            parts[(*len)++] = parts[i];
+    }
+    return parts;
+}
+
+static size_t part_index(const struct ledger_text *parts, size_t len, struct ledger_text part)
+{
+    const struct ledger_text *found = bsearch(&part, parts, len, sizeof *parts, compare_texts);
+    return (size_t)(found - parts);
+}
+
+static void add_text(struct buf *out, const char *name, struct ledger_text text)
+{
+    buf_printf(out, "%s %zu\n", name, text.len);
+    buf_add(out, text.p, text.len);
+    buf_add_char(out, '\n');
+}
+
+void ledger_encode(struct ledger *ledger, struct buf *out)
+{
+    char hex[65], from[32], until[32];
+    size_t parts_len;
+    if (ledger->records_len)
+        qsort(ledger->records, ledger->records_len, sizeof *ledger->records, compare_records);
+    struct ledger_text *parts = collect_parts(ledger, &parts_len);
+    hex_encode(ledger->previous, sizeof ledger->previous, hex);
+    buf_printf(out, FORMAT_LINE "\nserver-id: %s\nepoch: %s\nsequence: %" PRIu64 "\n",
+               ledger->server_id, ledger->epoch, ledger->sequence);
+    buf_printf(out, "previous: %s\nparts: %zu\nborrows: %zu\n", hex, parts_len,
+               ledger->records_len);
+    for (size_t i = 0; i < parts_len; i++)
+        add_text(out, "part", parts[i]);
+    for (size_t i = 0; i < ledger->records_len; i++) {
+        const struct ledger_record *r = &ledger->records[i];
+        buf_printf(out, "borrow: %s\nuuid: %s\nfeature: %s\nhost-id: %s\n", r->borrow_id, r->uuid,
+                   r->feature, r->host_id);
+        buf_printf(out, "valid-from: %s\nvalid-until: %s\n", wall_format(r->period.from, from),
+                   wall_format(r->period.until, until));
+        buf_printf(out, "vendor: %zu\ncertificate: %zu\n", part_index(parts, parts_len, r->vendor),
+                   part_index(parts, parts_len, r->certificate));
+        add_text(out, "own", r->own);
+    }
+    free(parts);
+}
+
+struct reader {
+    const char *start, *p, *end;
+    bool bad;
+};
+
+// The rest of a line that begins with the name and one blank.
+static struct ledger_text read_value(struct reader *r, const char *name)
+{
+    size_t name_len = strlen(name), left = (size_t)(r->end - r->p);
+    const char *lf = r->bad || !left ? NULL : memchr(r->p, '\n', left);
+    size_t line = lf ? (size_t)(lf - r->p) : 0;
+    if (!lf || line <= name_len + 1 || memcmp(r->p, name, name_len) || r->p[name_len] != ' ') {
+        r->bad = true;
+        return (struct ledger_text){"", 0};
+    }
+    struct ledger_text value = {r->p + name_len + 1, line - name_len - 1};
+    r->p = lf + 1;
+    return value;
+}
+
+static void read_word(struct reader *r, const char *name, char *out, size_t cap)
+{
+    struct ledger_text value = read_value(r, name);
+    r->bad |= value.len >= cap;
+    for (size_t i = 0; i < value.len; i++)
+        r->bad |= value.p[i] < '!' || value.p[i] > '~';
+    size_t len = r->bad ? 0 : value.len;
+    memcpy(out, value.p, len);
+    out[len] = '\0';
+}
+
+static uint64_t read_number(struct reader *r, const char *name, uint64_t max)
+{
+    uint64_t n = 0;
+    struct ledger_text value = read_value(r, name);
+    if (!r->bad && parse_u64(value.p, value.len, 0, max, &n))
+        r->bad = true;
+    return r->bad ? 0 : n;
+}
+
+static struct wall_time read_time(struct reader *r, const char *name)
+{
+    struct wall_time t = {0};
+    struct ledger_text value = read_value(r, name);
+    if (!r->bad && wall_parse(value.p, value.len, WALL_NO_DATE, &t))
+        r->bad = true;
+    return t;
+}
+
+static void read_hex(struct reader *r, const char *name, uint8_t *out, size_t bytes)
+{
+    struct ledger_text value = read_value(r, name);
+    if (!r->bad && hex_decode(value.p, value.len, out, bytes) != (int)bytes)
+        r->bad = true;
+}
+
+static struct ledger_text read_text(struct reader *r, const char *name)
+{
+    size_t len = (size_t)read_number(r, name, LEDGER_PART_BYTES_MAX);
+    if (r->bad || (size_t)(r->end - r->p) <= len || r->p[len] != '\n') {
+        r->bad = true;
+        return (struct ledger_text){"", 0};
+    }
+    struct ledger_text text = {r->p, len};
+    r->p += len + 1;
+    return text;
+}
+
+static struct ledger_text read_part(struct reader *r, const char *name,
+                                    const struct ledger_text *parts, size_t len)
+{
+    uint64_t i = len ? read_number(r, name, len - 1) : 0;
+    r->bad |= !len;
+    return r->bad ? (struct ledger_text){"", 0} : parts[i];
+}
+
+static void read_id(struct reader *r, const char *name, char out[static LEDGER_ID_LEN + 1])
+{
+    uint8_t id[LEDGER_ID_LEN / 2];
+    read_word(r, name, out, LEDGER_ID_LEN + 1);
+    if (!r->bad && hex_decode(out, strlen(out), id, sizeof id) != (int)sizeof id)
+        r->bad = true;
+    if (!r->bad)
+        hex_encode(id, sizeof id, out);
+}
+
+static void read_record(struct reader *r, struct ledger_record *record,
+                        const struct ledger_text *parts, size_t parts_len)
+{
+    read_id(r, "borrow:", record->borrow_id);
+    read_word(r, "uuid:", record->uuid, sizeof record->uuid);
+    read_word(r, "feature:", record->feature, sizeof record->feature);
+    read_word(r, "host-id:", record->host_id, sizeof record->host_id);
+    record->period.from = read_time(r, "valid-from:");
+    record->period.until = read_time(r, "valid-until:");
+    r->bad |= record->period.from.s >= record->period.until.s;
+    record->vendor = read_part(r, "vendor:", parts, parts_len);
+    record->certificate = read_part(r, "certificate:", parts, parts_len);
+    record->own = read_text(r, "own");
+}
+
+// Counts are bounded by the length of the text before anything is allocated for them.
+static void read_body(struct reader *r, struct ledger *out, struct arena *arena)
+{
+    uint64_t most = (uint64_t)(r->end - r->start) / 8;
+    uint64_t records_max = most < LEDGER_RECORDS_MAX ? most : LEDGER_RECORDS_MAX;
+    size_t parts_len = (size_t)read_number(r, "parts:", 2 * records_max);
+    size_t n = (size_t)read_number(r, "borrows:", records_max);
+    if (r->bad)
+        return;
+    struct ledger_text *parts = arena_alloc(arena, (parts_len + 1) * sizeof *parts);
+    out->records = arena_zalloc(arena, (n + 1) * sizeof *out->records);
+    for (size_t i = 0; i < parts_len && !r->bad; i++)
+        parts[i] = read_text(r, "part");
+    for (size_t i = 0; i < n && !r->bad; i++) {
+        read_record(r, &out->records[i], parts, parts_len);
+        r->bad |= i && strcmp(out->records[i - 1].borrow_id, out->records[i].borrow_id) >= 0;
+    }
+    out->records_len = n;
+    r->bad |= r->p != r->end;
+}
+
+int ledger_decode(struct ledger *out, struct arena *arena, const char *text, size_t len,
+                  struct error *err)
+{
+    struct reader r = {text, text, text + len, false};
+    *out = (struct ledger){0};
+    if (len > LEDGER_BYTES_MAX)
+        return error_set(err, "the ledger is larger than %d bytes", LEDGER_BYTES_MAX), -EINVAL;
+    if (len <= strlen(FORMAT_LINE) || memcmp(text, FORMAT_LINE "\n", strlen(FORMAT_LINE) + 1))
+        return error_set(err, "the first line is not '" FORMAT_LINE "'"), -EINVAL;
+    r.p += strlen(FORMAT_LINE) + 1;
+    read_word(&r, "server-id:", out->server_id, sizeof out->server_id);
+    read_id(&r, "epoch:", out->epoch);
+    out->sequence = read_number(&r, "sequence:", UINT64_MAX);
+    read_hex(&r, "previous:", out->previous, sizeof out->previous);
+    read_body(&r, out, arena);
+    if (r.bad) {
+        error_set(err, "it is malformed at or after byte %zu", (size_t)(r.p - text));
+        return -EINVAL;
+    }
+    struct buf again BUF_CLEANUP = {0};
+    ledger_encode(out, &again);
+    if (again.len != len || memcmp(again.data, text, len))
+        return error_set(err, "it is not written in the one way that a ledger is written"), -EINVAL;
+    return 0;
+}
