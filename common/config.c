@@ -2,6 +2,7 @@
 
 #include "common/config_internal.h"
 #include "common/core/text.h"
+#include "common/vendor_ca.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -131,13 +132,10 @@ static void check_whole(struct config_reader *r)
     if (written(r, "trust.server_license") == written(r, "trust.dongle"))
         config_fault(r, 0, "trust: exactly one of server_license (Cloud-Ready) and dongle "
                            "(On-Premises) must be given");
-#ifdef BERTH_VENDOR_CA
-    if (written(r, "trust.vendor_ca"))
+    if (vendor_ca_compiled_in && written(r, "trust.vendor_ca"))
         config_fault(r, 0, "trust.vendor_ca: is not allowed, the vendor's CA is compiled in");
-#else
-    if (!written(r, "trust.vendor_ca"))
+    if (!vendor_ca_compiled_in && !written(r, "trust.vendor_ca"))
         config_fault(r, 0, "trust.vendor_ca: is missing; the file of the vendor's CA certificate");
-#endif
 }
 
 // ---- life ----

@@ -2,16 +2,13 @@
 
 #include "common/daemon.h"
 #include "common/log.h"
+#include "common/vendor_ca.h"
 #include "services/pool/internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define TICK_BUDGET 2000 // sessions looked at before calls are served again
-
-#ifdef BERTH_VENDOR_CA
-extern const char berth_vendor_ca_pem[];
-#endif
 
 static void *must(void *p)
 {
@@ -147,20 +144,17 @@ static void verdict_changed(void *ctx)
 // (in a container that need not have it) is no fault.
 static int load_vendor_ca(struct pool_service *s, const struct config *config, struct error *err)
 {
-#ifdef BERTH_VENDOR_CA
-    (void)config;
-    return crypto_ca_load_pem(&s->vendor_ca, berth_vendor_ca_pem, strlen(berth_vendor_ca_pem), err);
-#else
+    const char *pem = vendor_ca_compiled_in;
+    if (pem)
+        return crypto_ca_load_pem(&s->vendor_ca, pem, strlen(pem), err);
     if (!config->trust.vendor_ca)
         return 0;
     struct error why = {{0}};
-    (void)err;
     if (crypto_ca_load_file(&s->vendor_ca, config->trust.vendor_ca, &why))
         log_warn("vendor_ca.unreadable", LOG_S("file", config->trust.vendor_ca),
                  LOG_S("msg", "license-key certificates in license files will not be trusted"),
                  LOG_S("error", why.text));
     return 0;
-#endif
 }
 
 static struct pool_settings settings_of(const struct config *config)

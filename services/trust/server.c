@@ -1,16 +1,13 @@
 #include "services/trust/server.h"
 
 #include "common/core/buf.h"
+#include "common/vendor_ca.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-#ifdef BERTH_VENDOR_CA
-extern const char berth_vendor_ca_pem[]; // generated from the file of -Dvendor_ca
-#else
 
 #define CA_BYTES_MAX (1024 * 1024)
 
@@ -31,20 +28,18 @@ static int read_text(struct buf *out, const char *path, struct error *err)
         return error_set(err, "%s: this is no file of CA certificates", path), -EINVAL;
     return 0;
 }
-#endif
 
 int server_vendor_ca(struct crypto_ca **out, char **pem, const char *vendor_ca_path,
                      struct error *err)
 {
     struct buf text BUF_CLEANUP = {0};
     int r = 0;
-#ifdef BERTH_VENDOR_CA
-    buf_add_str(&text, berth_vendor_ca_pem);
-#else
-    if (vendor_ca_path == NULL)
+    if (vendor_ca_compiled_in)
+        buf_add_str(&text, vendor_ca_compiled_in);
+    else if (vendor_ca_path == NULL)
         return error_set(err, "trust.vendor_ca is not set: no vendor CA is known"), -EINVAL;
-    r = read_text(&text, vendor_ca_path, err);
-#endif
+    else
+        r = read_text(&text, vendor_ca_path, err);
     if (r == 0)
         r = crypto_ca_load_pem(out, text.data, text.len, err);
     if (r < 0)

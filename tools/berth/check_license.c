@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "common/license_load.h"
 #include "common/server_license.h"
+#include "common/vendor_ca.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -84,6 +85,9 @@ static int read_trust(struct trust_source *t, struct error *err)
     int r = read_config(t, err);
     if (!r && t->ca)
         r = crypto_ca_load_file(&t->vendor_ca, t->ca, err);
+    else if (!r && vendor_ca_compiled_in)
+        r = crypto_ca_load_pem(&t->vendor_ca, vendor_ca_compiled_in, strlen(vendor_ca_compiled_in),
+                               err);
     return r ? r : read_server_license(t, err);
 }
 
