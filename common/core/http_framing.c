@@ -1,5 +1,7 @@
 #include "common/core/http_framing.h"
 
+#include "common/core/text.h"
+
 #include <string.h>
 
 enum state {
@@ -325,17 +327,6 @@ static void field_byte(struct http_framing *f, const struct http_framing_limits 
 
 // ---- chunks ----
 
-static int hex_value(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 static void chunk_size_end(struct http_framing *f, const struct http_framing_limits *limits)
 {
     f->digits = 0;
@@ -355,7 +346,7 @@ static void chunk_byte(struct http_framing *f, const struct http_framing_limits 
     int digit;
     switch (f->state) {
     case CHUNK_SIZE:
-        digit = hex_value(c);
+        digit = hex_value((char)c);
         if (digit >= 0 && f->digits < 15) {
             f->remaining = f->remaining * 16 + (unsigned)digit;
             f->digits++;

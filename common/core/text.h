@@ -7,6 +7,7 @@
 
 bool utf8_valid(const char *s, size_t len); // RFC 3629: no surrogates, no overlong forms
 
+int hex_value(char c); // of one hex digit; -1: it is none
 void hex_encode(const uint8_t *in, size_t len, char *out);           // lower case, 2*len + NUL
 int hex_decode(const char *in, size_t len, uint8_t *out, size_t cap); // bytes, or -EINVAL
 
