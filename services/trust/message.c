@@ -12,6 +12,18 @@ static const char *const sentences[][2] = {
     {"ledger-rollback",
      "The borrow ledger of server license %s is older than the vendor knows it. Put the newest "
      "ledger back, or ask the vendor."},
+    {"dongle-absent", "The dongle with the server license %s is not plugged in, or does not "
+                      "answer. Plug it in: the server goes on by itself."},
+    {"dongle-busy", "Another program holds the dongle with the server license %s, mostly pcscd or "
+                    "scdaemon. Stop it: the server goes on by itself."},
+    {"dongle-no-permission", "The server may not open the dongle with the server license %s. "
+                             "Install the udev rule and add its group to trust."},
+    {"dongle-unsupported", "What is plugged in instead of the dongle with the server license %s is "
+                           "no token with PIV that can be used. Plug in the right one."},
+    {"certificate", "What is plugged in is not the dongle with the server license %s. Plug in that "
+                    "one; after the vendor has renewed it, restart the server."},
+    {"proof-failed", "The dongle does not prove that it has the key of the server license %s. Plug "
+                     "it in anew; if that does not help, ask the vendor."},
     {"clock", "This host's clock is wrong (server license %s). Set it right: the server goes on by "
               "itself."},
 };

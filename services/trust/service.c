@@ -175,9 +175,11 @@ static void apply(struct trust *t, const struct trust_result *result)
                                .date = result->date};
     crypto_random(&in.random, sizeof in.random);
     verdict_apply(&t->core, &in, clock_mono());
-    metric_add(t->metrics, M_CLOUD_CHECKS, 1, outcomes[result->check]);
-    metric_observe_s(metric_histogram(t->metrics, M_CLOUD_CHECK_DURATION),
-                     (double)result->took_ms / 1000);
+    if (t->def == &trust_source_cloud) {
+        metric_add(t->metrics, M_CLOUD_CHECKS, 1, outcomes[result->check]);
+        metric_observe_s(metric_histogram(t->metrics, M_CLOUD_CHECK_DURATION),
+                         (double)result->took_ms / 1000);
+    }
     if (result->check != CHECK_FAILED) {
         t->last_error[0] = '\0';
     } else if (strcmp(t->last_error, result->text) != 0) {
@@ -245,10 +247,15 @@ static size_t conditions(void *ctx, struct ops_condition *out, size_t max)
 
 // ---- life ----
 
+static int64_t grace_ms(const struct trust *t, const struct config *config)
+{
+    return t->def->lease_ms > 0 ? t->def->lease_ms : config->trust.cloud.grace_ms;
+}
+
 static int first_check(struct trust *t, const struct config *config, struct error *err)
 {
     const struct server_license *l = t->def->license(t->source);
-    const struct verdict_config vc = {.grace_ms = config->trust.cloud.grace_ms,
+    const struct verdict_config vc = {.grace_ms = grace_ms(t, config),
                                       .check_interval_ms = config->trust.cloud.check_interval_ms,
                                       .license_not_before = l->not_before,
                                       .license_not_after = l->not_after};
@@ -303,19 +310,15 @@ static int serve(struct trust *t, const struct config *config, struct error *err
 int trust_start(struct loop *loop, const struct config *config, void **service, struct error *err)
 {
     *service = NULL;
-    if (config->trust.dongle)
-        return error_set(err, "trust.dongle: this build has no dongle support yet; "
-                              "trust.server_license is what it can use"),
-               DAEMON_EXIT_CONFIG;
-    if (config->trust.server_license == NULL)
-        return error_set(err, "trust.server_license is not set: the folder with "
-                              "server-license.pem and server-license.key"),
+    if (!config->trust.dongle && config->trust.server_license == NULL)
+        return error_set(err, "neither trust.server_license is set, the folder with "
+                              "server-license.pem and server-license.key, nor trust.dongle"),
                DAEMON_EXIT_CONFIG;
     struct trust *t = calloc(1, sizeof *t);
     if (t == NULL)
         abort();
     t->loop = loop;
-    t->def = &trust_source_cloud;
+    t->def = config->trust.dongle ? &trust_source_dongle : &trust_source_cloud;
     t->metrics = metrics_new(metric_defs, M_COUNT);
     loop_timer_init(&t->check_timer, on_check_due, t);
     loop_timer_init(&t->tick_timer, on_tick, t);
@@ -337,7 +340,7 @@ int trust_reload(void *service, const struct config *config, struct error *err)
     int r = t->def->reload(t->source, config, err);
     if (r < 0)
         return r;
-    verdict_configure(&t->core, config->trust.cloud.grace_ms, config->trust.cloud.check_interval_ms,
+    verdict_configure(&t->core, grace_ms(t, config), config->trust.cloud.check_interval_ms,
                       clock_mono());
     if (!t->checking)
         loop_timer_arm(t->loop, &t->check_timer, t->core.next_check);

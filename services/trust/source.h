@@ -23,7 +23,8 @@ struct trust_result {
 };
 
 struct trust_events {
-    void (*checked)(void *ctx, const struct trust_result *result); // a check() has ended
+    // A check() has ended, or the source has found something new by itself.
+    void (*checked)(void *ctx, const struct trust_result *result);
     void (*stopped)(void *ctx);                                    // stop() has
     void *ctx;
 };
@@ -31,6 +32,8 @@ struct trust_events {
 // All on the loop thread.
 struct trust_source_def {
     const char *variant;
+    // How long a check counts, at most: 0: for trust.cloud.grace.
+    int64_t lease_ms;
     // Loads the server license. 0, or the exit code of the process with err for people. `config`
     // is only read during the call.
     int (*open)(struct trust_source **out, struct loop *loop, const struct config *config,
@@ -46,3 +49,4 @@ struct trust_source_def {
 };
 
 extern const struct trust_source_def trust_source_cloud;
+extern const struct trust_source_def trust_source_dongle; // tells by itself what changes, too
