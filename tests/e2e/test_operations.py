@@ -78,6 +78,18 @@ def test_the_newest_takes_over_when_its_time_comes(site):
     wait_until(lambda: [row["count"] for row in site.listed().values()] == [7], 15, "the newest rules")
 
 
+def test_same_issue_time_the_greater_signature_wins_with_a_warning(site):
+    same = {"uuid": str(uuid.uuid4()), "issued": utc(-1)}
+    blocks = {count: signed_block(site, count=count, **same) for count in (2, 3)}
+    signature = {count: base64.b64decode(text.split()[-1]) for count, text in blocks.items()}
+    for count, text in blocks.items():
+        (site.license_folder / f"license_{count}.dat").write_text(text)
+    site.start()
+    assert [row["count"] for row in site.listed().values()] == [max((2, 3), key=signature.get)]
+    assert [line for line in site.server.text().splitlines()
+            if " warn " in line and same["uuid"] in line]
+
+
 def test_an_expired_newest_keeps_the_old_one_down(site):
     name = str(uuid.uuid4())
     site.license("old", count=2, uuid=name, issued=utc(-9))
