@@ -174,7 +174,8 @@ static void test_ten_thousand_are_fast(void **state)
 static void test_rules(void **state)
 {
     const int64_t now = 1700000000;
-    const struct rules_limits open = {7 * DAY, 42 * DAY, {WALL_MIN, WALL_MAX}, {WALL_MIN, WALL_MAX}};
+    const struct rules_limits open = {7 * DAY, 42 * DAY,
+                                      {WALL_MIN, WALL_MAX}, {WALL_MIN, WALL_MAX}};
     struct rules_limits license = open, server = open;
     license.license = period(now + 100, now + 3 * DAY);
     server.server = period(now + 100, now + 3 * DAY);
