@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define TOKEN_BYTES_MAX 1024
-#define TOKEN_BYTES_MIN 16
+#define TOKEN_BYTES_GOOD 16 // shorter ones can be guessed: warned about
 #define TOKEN_RANDOM_BYTES 32
 
 static int fail(struct error *err, const char *name, const char *path, const char *what, int code)
@@ -86,16 +86,20 @@ static int token_parse(struct token *out, char *text, size_t len, const char *pa
 {
     while (len > 0 && strchr(" \t\r\n", text[len - 1]))
         len--;
-    bool good = len >= TOKEN_BYTES_MIN && len <= TOKEN_BYTES_MAX;
+    bool good = len > 0 && len <= TOKEN_BYTES_MAX;
     for (size_t i = 0; i < len; i++)
         good = good && text[i] > ' ' && text[i] < 0x7f;
     if (!good) {
         error_set(err,
-                  "%s: %s: a token is one line of %d to %d printable ASCII characters; "
+                  "%s: %s: a token is one line of 1 to %d printable ASCII characters; "
                   "delete the file to get a new one",
-                  name, path, TOKEN_BYTES_MIN, TOKEN_BYTES_MAX);
+                  name, path, TOKEN_BYTES_MAX);
         return -EINVAL;
     }
+    if (len < TOKEN_BYTES_GOOD)
+        log_warn("token.short", LOG_S("key", name), LOG_S("file", path),
+                 LOG_S("msg", "this token is short enough to be guessed: delete the file to get a "
+                              "random one"));
     crypto_sha256(text, len, out->digest);
     out->set = true;
     return 0;

@@ -577,7 +577,7 @@ def test_tokens_are_made(own, tmp_path):
     assert not list(tmp_path.glob("*.new.*"))
 
 
-@pytest.mark.parametrize("content", ["", "short", "with blank in the middle", "x" * 2000])
+@pytest.mark.parametrize("content", ["", "with blank in the middle", "x" * 2000])
 def test_bad_token_file_is_refused(tmp_path, content):
     g = Gateway(tmp_path)
     (tmp_path / "borrow.token").write_text(content)
