@@ -132,7 +132,7 @@ static void test_every_call_fails(void **state)
             assert_int_equal(get(dir, &store_io_system, &loaded), got);
         }
     }
-    print_message("%d points\n", points);
+    print_message("# %d points\n", points);
     assert_true(points > 20);
     clean(dir);
     rmdir(dir);

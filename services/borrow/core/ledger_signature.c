@@ -40,8 +40,11 @@ int ledger_signature_encode(const struct ledger_signature *signature, struct buf
         return -EINVAL;
     buf_printf(out, FORMAT_LINE SIGNATURE_KEY "%s\n", base64);
     buf_add(out, pem->p, pem->len);
-    for (size_t i = used; i + 1 < LEDGER_SIGNATURE_FILE_BYTES; i++)
-        buf_add_char(out, '#'); // always as long as any other: an old one is overwritten whole
+    // Always as long as any other.
+    size_t padding = LEDGER_SIGNATURE_FILE_BYTES - 1 - used;
+    buf_reserve(out, padding + 1);
+    memset(out->data + out->len, '#', padding);
+    out->len += padding;
     buf_add_char(out, '\n');
     return 0;
 }
