@@ -229,6 +229,11 @@ def test_cloud_commands(site):
     assert run(cloud, "forget-ledger", site.server_id, *state).returncode == 0
     for wrong in (["revoke"], ["list", "x"], ["serve"], ["fly"]):
         assert run(cloud, *wrong, *state, check=False).returncode == 2, wrong
+    (site.folder / "none").mkdir()
+    shutil.copy2(site.keys / "vendor-ca.pem", site.folder / "none")
+    done = run(cloud, "serve", "--dir", site.folder / "none", "--listen", "127.0.0.1:0", *state,
+               check=False)
+    assert done.returncode == 1 and "cloud.pem: No such file or directory" in done.stderr
 
 
 def test_sample_configuration_is_accepted():

@@ -54,7 +54,11 @@ struct tls_server {
 static int ssl_fault(struct error *err, const char *what)
 {
     char text[160];
-    ERR_error_string_n(ERR_get_error(), text, sizeof text);
+    unsigned long code = ERR_get_error();
+    if (ERR_SYSTEM_ERROR(code))
+        snprintf(text, sizeof text, "%s", strerror(ERR_GET_REASON(code)));
+    else
+        ERR_error_string_n(code, text, sizeof text);
     ERR_clear_error();
     error_set(err, "%s: %s", what, text);
     return -EINVAL;
