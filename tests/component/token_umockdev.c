@@ -47,7 +47,8 @@ static void submit(UMockdevIoctlClient *client, UMockdevIoctlData *arg)
         if (++i == URBS_MAX)
             die("too many URBs");
     }
-    UMockdevIoctlData *data = umockdev_ioctl_data_resolve(arg, 0, sizeof(struct usbdevfs_urb), NULL);
+    UMockdevIoctlData *data =
+        umockdev_ioctl_data_resolve(arg, 0, sizeof(struct usbdevfs_urb), NULL);
     struct usbdevfs_urb *urb = (void *)data->data;
     UMockdevIoctlData *buffer = umockdev_ioctl_data_resolve(
         data, G_STRUCT_OFFSET(struct usbdevfs_urb, buffer), (gsize)urb->buffer_length, NULL);
