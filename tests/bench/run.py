@@ -295,13 +295,22 @@ class Bench:
             return
         out = subprocess.run(["taskset", "-c", SERVER_CORE, tool], capture_output=True, text=True,
                              check=True).stdout
-        for line in out.splitlines():
-            fields = [f.strip() for f in line.split("|")]
-            if len(fields) == 4:
-                figure, value, least, aim = fields
-                number = float(re.match(r"[\d.]+", value)[0])
-                bound = float(re.search(r"[\d.]+", least)[0])
-                self.row(figure, value, least, aim, number <= bound)
+        value = {line.split()[0]: float(line.split()[1]) for line in out.splitlines()}
+
+        def ratio(figure, many, few, least, aim):
+            r = value[many] / value[few]
+            self.row(f"{figure} (in pool's core)", f"{r:.2f} ({value[many]:.0f} / {value[few]:.0f} ns)",
+                     f"≤ {least}", f"≤ {aim}", r <= least)
+        ratio("revalidation: 1,000,000 sessions / 1,000", "revalidate_1000000_sessions",
+              "revalidate_1000_sessions", 1.5, 1.1)
+        ratio("request + return: 10,000 licenses / 10, most full", "request_10000_licenses_most_full",
+              "request_10_licenses_most_full", 2, 1.2)
+        memory = value["session_memory_at_1000000"]
+        self.row("memory per live session at one million", f"{memory:.0f} B", "≤ 400 B", "≤ 200 B",
+                 memory <= 400)
+        longest = value["expiry_of_100000_longest_call"]
+        self.row("expiry of 100,000 sessions at once: longest delay", f"{longest:.1f} ms", "≤ 100 ms",
+                 "≤ 20 ms", longest <= 100)
 
     def run(self):
         self.start_berth()
