@@ -78,7 +78,8 @@ int watch_new(struct watch **out, struct loop *loop, const char *url,
     struct watch *w = calloc(1, sizeof *w);
     if (w == NULL)
         abort();
-    w->service = (Berth__Trust_Service)BERTH__TRUST__INIT(on_);
+    berth__trust__init(&w->service, NULL);
+    w->service.watch = on_watch;
     w->loop = loop;
     w->last = &w->first;
     loop_timer_init(&w->timer, answer_due, w);

@@ -136,7 +136,8 @@ static int setup(void **state)
     f->verdict.server_id = (char *)(uintptr_t) "S-1";
     f->verdict.n_license_keys = 1;
     f->verdict.license_keys = &f->key_data;
-    f->trust_service = (Berth__Trust_Service)BERTH__TRUST__INIT(trust_);
+    berth__trust__init(&f->trust_service, NULL);
+    f->trust_service.watch = trust_watch;
     char url[128];
     snprintf(url, sizeof url, "ipc://%s/trust", f->folder);
     assert_int_equal(rpc_server_new(&f->trust, f->loop, url, &f->trust_service.base, NULL), 0);
