@@ -32,6 +32,9 @@ void rpc_client_free(struct rpc_client **client); // outstanding calls fail firs
 ProtobufCService *rpc_client_service(struct rpc_client *client);
 const Berth__Error *rpc_client_error(const struct rpc_client *client);
 bool rpc_client_connected(const struct rpc_client *client); // hello exchanged
+// fn runs each time a connection is made, before anything is called over it: for a peer that must
+// be told something first. It may call stubs.
+void rpc_client_on_connect(struct rpc_client *client, void (*fn)(void *ctx), void *ctx);
 // Not batched (one frame a call), to measure against: tests/bench.
 void rpc_client_set_batching(struct rpc_client *client, bool on);
 

@@ -40,6 +40,8 @@ struct rpc_client {
     Berth__Role role;
     int64_t timeout_ms;
     struct rpc_metrics metrics;
+    void (*connected)(void *ctx); // may be NULL
+    void *connected_ctx;
 
     nng_stream_dialer *dialer;
     nng_aio *dial_aio;
@@ -277,6 +279,8 @@ static int hello_take(struct rpc_client *c, const Berth__Hello *hello)
     if (c->was_up)
         rpc_count(c->metrics.reconnects, 1);
     c->was_up = true;
+    if (c->connected)
+        c->connected(c->connected_ctx);
     return 0;
 }
 
@@ -472,6 +476,12 @@ const Berth__Error *rpc_client_error(const struct rpc_client *c)
 bool rpc_client_connected(const struct rpc_client *c)
 {
     return c->greeted;
+}
+
+void rpc_client_on_connect(struct rpc_client *c, void (*fn)(void *ctx), void *ctx)
+{
+    c->connected = fn;
+    c->connected_ctx = ctx;
 }
 
 void rpc_client_set_batching(struct rpc_client *c, bool on)

@@ -158,14 +158,23 @@ static void test_errors(void **state)
     assert_true(rpc_client_connected(f->client));
 }
 
+static void on_connect(void *ctx)
+{
+    ++*(int *)ctx;
+}
+
 static void test_reconnect(void **state)
 {
     struct fixture *f = *state;
+    int connects = 0;
     for (int i = 1; i <= 3; i++) {
         fixture_serve(f, f->ipc_url);
-        if (i == 1)
+        if (i == 1) {
             fixture_dial(f, f->ipc_url, 5000);
+            rpc_client_on_connect(f->client, on_connect, &connects);
+        }
         fixture_wait(f, is_connected);
+        assert_int_equal(connects, i);
         f->answers = f->failures = 0;
         fixture_call(f, "echo", 1);
         fixture_wait_answers(f, 1);
