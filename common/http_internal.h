@@ -36,6 +36,7 @@ struct http_credentials { // counted: the server holds one, each connection one
     unsigned refs;
     gnutls_certificate_credentials_t x509;
     gnutls_x509_crt_t certificate;
+    struct wall_time until; // the first end of a certificate in the chain
     bool client_ca, client_required;
 };
 

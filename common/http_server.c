@@ -277,6 +277,11 @@ int http_server_reload_tls(struct http_server *s, const struct http_tls *tls, st
     return 0;
 }
 
+struct wall_time http_server_certificate_until(const struct http_server *s)
+{
+    return s->credentials ? s->credentials->until : WALL_MAX;
+}
+
 bool http_server_names_host(const struct http_server *s, const char *host, size_t len)
 {
     return s->credentials && http_credentials_name(s->credentials, host, len);

@@ -59,6 +59,8 @@ uint16_t http_server_port(const struct http_server *s);
 int http_server_reload_tls(struct http_server *s, const struct http_tls *tls, struct error *err);
 // The limit for one address from now on; connections that are open stay.
 void http_server_limit_address(struct http_server *s, unsigned connections);
+// When the first certificate of the server's chain expires; WALL_MAX without TLS.
+struct wall_time http_server_certificate_until(const struct http_server *s);
 // True if host is a DNS name or an address in the server's certificate.
 bool http_server_names_host(const struct http_server *s, const char *host, size_t len);
 unsigned http_server_connections(const struct http_server *s);

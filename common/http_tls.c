@@ -53,8 +53,14 @@ static int certificate_load(struct http_credentials *c, const char *path, struct
     if (r < 0 || !n)
         return error_set(err, "no certificate in %s", path), -EINVAL;
     c->certificate = list[0];
-    for (unsigned i = 1; i < n; i++)
-        gnutls_x509_crt_deinit(list[i]);
+    c->until = WALL_MAX;
+    for (unsigned i = 0; i < n; i++) {
+        time_t end = gnutls_x509_crt_get_expiration_time(list[i]);
+        if (end != (time_t)-1 && end < c->until.s)
+            c->until.s = end;
+        if (i)
+            gnutls_x509_crt_deinit(list[i]);
+    }
     gnutls_free(list);
     return 0;
 }

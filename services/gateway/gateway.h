@@ -9,6 +9,7 @@
 #include "common/rpc.h"
 #include "common/verdict_watch.h"
 #include "services/gateway/core/ratelimit.h"
+#include "services/gateway/secrets.h"
 #include "services/gateway/tokens.h"
 
 #define METRIC(id, type, name, labels, help) M_##id,
@@ -50,6 +51,7 @@ struct gateway {
     struct http_server *licenses, *admin; // admin NULL: `berth serve licenses`
     struct ratelimit *ratelimit;
     struct token admin_token, borrow_token;
+    struct secrets secrets;
     struct method_cells cells[METHODS_MAX];
     struct refusal_kind refusals[REFUSAL_KINDS];
     struct exchange *spare; // exchanges to be used again

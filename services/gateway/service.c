@@ -1,6 +1,7 @@
 #include "services/gateway/service.h"
 
 #include "borrow.pb-c.h"
+#include "common/clock.h"
 #include "common/crypto.h"
 #include "common/daemon.h"
 #include "common/log.h"
@@ -29,12 +30,20 @@ static const char *const peer_names[GATEWAY_PEERS] = {"pool", "borrow"};
 
 // ---- metrics ----
 
+static void collect_listener(struct gateway *g, const struct http_server *server, const char *name)
+{
+    if (!server)
+        return;
+    metric_set(g->metrics, M_HTTP_CONNECTIONS, http_server_connections(server), name);
+    metric_set(g->metrics, M_TLS_EXPIRY,
+               (double)(http_server_certificate_until(server).s - clock_wall().s), name);
+}
+
 static void collect(void *ctx)
 {
     struct gateway *g = ctx;
-    metric_set(g->metrics, M_HTTP_CONNECTIONS, http_server_connections(g->licenses), "licenses");
-    if (g->admin)
-        metric_set(g->metrics, M_HTTP_CONNECTIONS, http_server_connections(g->admin), "admin");
+    collect_listener(g, g->licenses, "licenses");
+    collect_listener(g, g->admin, "admin");
     metric_set(g->metrics, M_RATELIMIT_ADDRESSES, (double)ratelimit_addresses(g->ratelimit));
     metric_set(g->metrics, M_VERDICT_FRESH, verdict_watch_fresh(g->verdict) != NULL);
     for (size_t i = 0; i < GATEWAY_PEERS; i++)
@@ -98,8 +107,6 @@ static int start_peers(struct gateway *g, struct error *err)
     return r;
 }
 
-// ---- the daemon's calls ----
-
 static int load_tokens(const struct config *config, struct token *admin, struct token *borrow,
                        struct error *err)
 {
@@ -110,6 +117,47 @@ static int load_tokens(const struct config *config, struct token *admin, struct 
         r = token_load(borrow, config->borrow.token_file, "borrow.token_file", err);
     return r;
 }
+
+// ---- certificates and tokens that were replaced ----
+
+static int read_secrets(struct gateway *g, const struct config *config, struct error *err)
+{
+    struct token admin = {0}, borrow = {0};
+    int r = load_tokens(config, &admin, &borrow, err);
+    if (!r)
+        r = listeners_reload(g, config, err);
+    if (r)
+        return r;
+    g->admin_token = admin;
+    g->borrow_token = borrow;
+    return 0;
+}
+
+static void secrets_changed(void *ctx)
+{
+    struct gateway *g = ctx;
+    struct error err = {{0}};
+    int r = read_secrets(g, g->config, &err);
+    metric_add(g->metrics, M_TLS_RELOADS, 1, r ? "refused" : "ok");
+    if (r)
+        log_error("secrets.refused", LOG_S("msg", err.text));
+    else
+        log_info("secrets.reloaded", LOG_S("msg", "certificates, keys or tokens had changed"));
+}
+
+static const struct config *secrets_config(void *ctx)
+{
+    return ((const struct gateway *)ctx)->config;
+}
+
+static void watch_secrets(struct gateway *g)
+{
+    g->secrets = (struct secrets){
+        .loop = g->loop, .changed = secrets_changed, .config = secrets_config, .ctx = g};
+    secrets_start(&g->secrets);
+}
+
+// ---- life ----
 
 static int start_all(struct gateway *g, struct error *err)
 {
@@ -130,6 +178,7 @@ static int start_all(struct gateway *g, struct error *err)
     if (r)
         return r == -EADDRINUSE || r == -EMFILE ? DAEMON_EXIT_FAULT : DAEMON_EXIT_CONFIG;
     metrics_on_collect(g->metrics, collect, g);
+    watch_secrets(g);
     return 0;
 }
 
@@ -152,15 +201,11 @@ int gateway_start(struct loop *loop, const struct config *config, void **service
 int gateway_reload(void *service, const struct config *config, struct error *err)
 {
     struct gateway *g = service;
-    struct token admin = {0}, borrow = {0};
-    int r = load_tokens(config, &admin, &borrow, err);
-    if (!r)
-        r = listeners_reload(g, config, err);
+    int r = read_secrets(g, config, err);
     if (r)
         return r;
-    g->admin_token = admin;
-    g->borrow_token = borrow;
     g->config = config;
+    secrets_known(&g->secrets);
     ratelimit_set(g->ratelimit, config->limits.calls_per_second, config->limits.burst);
     return 0;
 }
@@ -186,6 +231,7 @@ void gateway_stop(void *service)
 void gateway_free(void *service)
 {
     struct gateway *g = service;
+    secrets_stop(&g->secrets);
     // Calls that are still out fail now, and so answer their requests while the listeners exist.
     for (size_t i = 0; i < GATEWAY_PEERS; i++) {
         if (g->peers[i])

@@ -746,6 +746,35 @@ def test_reload(own, tmp_path):
     assert fingerprint(g.port) == now == fingerprint(g.admin_port)
 
 
+def test_replaced_secrets_are_taken_over_without_a_signal(own, tmp_path):
+    """As Kubernetes replaces mounted secrets: a link above the files is swapped."""
+    for version in ("one", "two"):
+        (tmp_path / version).mkdir()
+        make_tls_certificate(tmp_path / version, ("localhost",))
+    (tmp_path / "data").symlink_to("one")
+    for name in ("tls.pem", "tls.key"):
+        (tmp_path / name).symlink_to(f"data/{name}")
+    g = own()
+    before = fingerprint(g.port)
+    expiry = g.metric('berth_tls_certificate_expiry_seconds{listener="licenses"}')
+    assert 29 * 86400 < expiry <= 30 * 86400
+    (tmp_path / "next").symlink_to("two")
+    (tmp_path / "next").rename(tmp_path / "data")
+    wait_until(lambda: fingerprint(g.port) != before, 20, "new certificate")
+    now = fingerprint(g.port)
+    assert fingerprint(g.admin_port) == now
+    assert g.metric('berth_tls_reloads_total{outcome="ok"}') == 1
+    (tmp_path / "two" / "tls.key").write_bytes((tmp_path / "one" / "tls.key").read_bytes())
+    wait_until(lambda: g.metric('berth_tls_reloads_total{outcome="refused"}') == 1, 20, "refusal")
+    assert "secrets.refused" in g.process.text()
+    assert fingerprint(g.port) == now
+    (tmp_path / "borrow.token").write_text("yet-another-token-0123456789")
+    (tmp_path / "two" / "tls.pem").write_bytes((tmp_path / "one" / "tls.pem").read_bytes())
+    wait_until(lambda: fingerprint(g.port) == before, 20, "the first pair is back")
+    with contextlib.closing(g.client(token="yet-another-token-0123456789")) as c:
+        assert c.call("GetBorrowedLicenseV1", borrowId="b-1")
+
+
 def test_reload_of_limits(own):
     g = own()
     g.settings.update(limits__connections_per_address=3)
