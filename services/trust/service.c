@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/daemon.h"
 #include "common/ops.h"
+#include "services/trust/dongle.h"
 #include "services/trust/message.h"
 #include "services/trust/source.h"
 #include "services/trust/watch.h"
@@ -230,6 +231,9 @@ static void collect(void *ctx)
     metric_set(t->metrics, M_CLOCK_SKEW, (double)view.skew_s);
     metric_set(t->metrics, M_SERVER_LICENSE_EXPIRY,
                (double)(t->core.config.license_not_after.s - clock_wall().s));
+    if (t->def == &trust_source_dongle)
+        metric_set(t->metrics, M_DONGLE_PRESENT,
+                   strcmp(view.reason, dongle_reason(DONGLE_ABSENT)) != 0);
     metric_set(t->metrics, M_WATCHERS, t->watch != NULL ? (double)watch_waiting(t->watch) : 0);
 }
 

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from urllib.request import urlopen
 
 import pytest
 from berth import BUILD, RpcError, wait_until
@@ -54,6 +55,10 @@ def test_s2_a_token_that_cannot_prove_its_key_does_not_start(site, token):
     assert "proof-failed" in server.text()
 
 
+def metrics(site):
+    return urlopen(f"http://127.0.0.1:{site.ops['trust']}/metrics", timeout=5).read().decode()
+
+
 @pytest.mark.parametrize("fault", [NO_CARD, REMOVED])
 def test_s3_removed_and_reattached(site, token, fault):
     configure(site)
@@ -69,8 +74,10 @@ def test_s3_removed_and_reattached(site, token, fault):
             return True
         return False
     wait_until(lambda: not refused(), 2, "served")
+    assert "\nberth_dongle_present 1\n" in metrics(site)
     token.misbehave(fault)
     wait_until(refused, 2, "refused after removal")
+    assert "\nberth_dongle_present 0\n" in metrics(site)
     token.misbehave(GOOD)
     wait_until(lambda: not refused(), 2, "served after reattachment")
     client.close()
