@@ -91,3 +91,13 @@ struct crypto_issue {
 int crypto_cert_issue(struct crypto_cert **out, const struct crypto_issue *what,
                       const struct crypto_key *subject, const struct crypto_cert *issuer,
                       const struct crypto_key *issuer_key, struct error *err);
+
+// The public key of a certificate request that its private key signed, or a bare public key; PEM;
+// ECDSA P-256 or RSA-2048. It cannot sign.
+int crypto_public_load(struct crypto_key **out, const char *pem, size_t len, struct error *err);
+// Does this chain (the attestation, what signed it, ..., the token maker's root) say that the key
+// was made in a token and works without PIN and touch? That the root is the maker's is for people
+// to see. 0 or negative.
+int crypto_attestation_check(const struct crypto_key *key, struct crypto_cert *const *chain,
+                             size_t n, struct wall_time now, struct error *err);
+void crypto_cert_fingerprint(const struct crypto_cert *cert, char out[static 65]); // SHA-256, hex

@@ -4,9 +4,8 @@
 #include <openssl/err.h>
 #include <string.h>
 
-enum crypto_key_kind crypto_cert_key_kind(const struct crypto_cert *cert)
+enum crypto_key_kind crypto_pkey_kind(const EVP_PKEY *pkey)
 {
-    EVP_PKEY *pkey = X509_get0_pubkey(crypto_cert_x509(cert));
     enum crypto_key_kind kind = KEY_OTHER;
     char group[32] = "";
     if (pkey != NULL && EVP_PKEY_get_base_id(pkey) == EVP_PKEY_RSA &&
@@ -18,6 +17,11 @@ enum crypto_key_kind crypto_cert_key_kind(const struct crypto_cert *cert)
         kind = KEY_P256;
     ERR_clear_error();
     return kind;
+}
+
+enum crypto_key_kind crypto_cert_key_kind(const struct crypto_cert *cert)
+{
+    return crypto_pkey_kind(X509_get0_pubkey(crypto_cert_x509(cert)));
 }
 
 bool crypto_cert_signed(const struct crypto_cert *cert, const void *data, size_t len,

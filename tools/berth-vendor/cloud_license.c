@@ -15,21 +15,12 @@
 
 #define CERT_FILE "server-license.pem"
 #define KEY_FILE "server-license.key"
-#define YEAR_S (365LL * 86400)
-#define BACKDATE_S 3600
 
 struct order {
-    const char *server_id, *cloud_url, *renew, *out;
+    struct server_order license;
+    const char *renew, *out;
     const struct option_value *addons;
-    struct wall_time not_before, not_after;
 };
-
-static bool is_server_id(const char *s)
-{
-    size_t len = strlen(s);
-    return len >= 1 && len <= 64 &&
-           strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
-}
 
 // https://host[:port][/path]: the backend's paths are appended to it.
 static bool is_cloud_url(const char *s)
@@ -45,79 +36,16 @@ static bool is_cloud_url(const char *s)
 
 static int check_order(const struct order *o)
 {
-    if (!is_server_id(o->server_id))
-        return vendor_fault("--server-id: \"%s\" is not 1 to 64 of A-Z a-z 0-9 . _ -",
-                            o->server_id);
-    if (!is_cloud_url(o->cloud_url))
-        return vendor_fault("--cloud-url: \"%s\" is not https://HOST[:PORT]", o->cloud_url);
+    if (server_id_check(o->license.server_id))
+        return 1;
+    if (!is_cloud_url(o->license.cloud_url))
+        return vendor_fault("--cloud-url: \"%s\" is not https://HOST[:PORT]", o->license.cloud_url);
     for (size_t i = 0; i < o->addons->len; i++) {
         if (strcmp(o->addons->values[i], "borrow") != 0)
             return vendor_fault("--addon: there is no addon \"%s\", only borrow",
                                 o->addons->values[i]);
     }
     return 0;
-}
-
-// The validity: a year unless told otherwise, never beyond the CA's.
-static int set_validity(struct order *o, const char *until, const struct vendor *vendor)
-{
-    struct wall_time now = clock_wall();
-    struct wall_time ca_end = crypto_cert_not_after(vendor->ca_cert);
-    o->not_after.s = now.s + YEAR_S < ca_end.s ? now.s + YEAR_S : ca_end.s;
-    if (until && vendor_time("--valid-until", until, WALL_DATE_END, &o->not_after))
-        return 1;
-    if (o->not_after.s > ca_end.s)
-        return vendor_fault("--valid-until: the vendor's CA itself ends before that");
-    o->not_before.s = now.s - BACKDATE_S;
-    if (o->not_after.s <= now.s) {
-        fprintf(stderr, "berth-vendor: warning: --valid-until is in the past\n");
-        o->not_before.s = o->not_after.s - BACKDATE_S;
-    }
-    return 0;
-}
-
-static char *extension_json(const struct order *o, const struct vendor *vendor)
-{
-    struct buf json = {0};
-    buf_add_str(&json, "{\"format\":1,\"variant\":\"cloud-ready\",\"addons\":[");
-    buf_add_str(&json, o->addons->len ? "\"borrow\"],\"licenseKeys\":[" : "],\"licenseKeys\":[");
-    for (size_t i = 0; i < vendor->keys_len; i++) {
-        char text[45];
-        base64_encode(vendor->keys[i].public_key, 32, text);
-        buf_printf(&json, "%s\"%s\"", i ? "," : "", text);
-    }
-    size_t url = strlen(o->cloud_url);
-    while (o->cloud_url[url - 1] == '/')
-        url--;
-    buf_printf(&json, "],\"cloudUrl\":\"%.*s\"}", (int)url, o->cloud_url);
-    return json.data;
-}
-
-static int issue(const struct order *o, const struct vendor *vendor, const struct crypto_key *key,
-                 struct crypto_cert **out, struct error *err)
-{
-    char *json = extension_json(o, vendor);
-    struct crypto_issue what = {
-        .common_name = o->server_id,
-        .not_before = o->not_before,
-        .not_after = o->not_after,
-        .usage = USAGE_SERVER_LICENSE,
-        .extension_json = json,
-    };
-    int r = crypto_cert_issue(out, &what, key, vendor->ca_cert, vendor->ca_key, err);
-    free(json);
-    if (r)
-        return r;
-    // What is given away has been read back with the server's own eyes.
-    struct crypto_ca *ca = NULL;
-    struct server_license license;
-    char *pem = crypto_cert_pem(vendor->ca_cert);
-    r = crypto_ca_load_pem(&ca, pem, strlen(pem), err);
-    if (!r)
-        r = server_license_read(&license, *out, ca, o->not_before, err);
-    crypto_ca_free(&ca);
-    free(pem);
-    return r;
 }
 
 // The certificate to renew must be a server license of this vendor for the same ID.
@@ -139,9 +67,9 @@ static int read_renewed(const struct order *o, const struct vendor *vendor,
         error_prefix(err, "--renew %s", o->renew);
     crypto_ca_free(&ca);
     free(pem);
-    if (!r && strcmp(license.server_id, o->server_id) != 0) {
+    if (!r && strcmp(license.server_id, o->license.server_id) != 0) {
         error_set(err, "--renew %s is the license of %s, not of %s", o->renew, license.server_id,
-                  o->server_id);
+                  o->license.server_id);
         r = -EINVAL;
     }
     return r;
@@ -187,7 +115,7 @@ static int renew(const struct order *o, const struct vendor *vendor, const char 
         r = -EINVAL;
     }
     if (!r)
-        r = issue(o, vendor, key, &cert, err);
+        r = server_certificate_issue(&cert, &o->license, vendor, key, err);
     if (!r && same_file(o->renew, cert_path)) {
         char *pem = crypto_cert_pem(cert);
         r = file_replace(cert_path, pem, strlen(pem), err);
@@ -216,7 +144,7 @@ static int make_new(const struct order *o, const struct vendor *vendor, const ch
     if (r)
         error_set(err, "no key can be made");
     if (!r)
-        r = issue(o, vendor, key, &cert, err);
+        r = server_certificate_issue(&cert, &o->license, vendor, key, err);
     if (!r)
         r = crypto_key_save(key, key_path, err);
     if (!r) {
@@ -242,8 +170,9 @@ static int deliver(const struct order *o, const struct vendor *vendor, struct er
                  : make_new(o, vendor, cert_path, key_path, err);
     char until[32];
     if (!r)
-        printf("%s: server license of %s, cloud-ready%s, valid until %s\n", cert_path, o->server_id,
-               o->addons->len ? " with borrow" : "", wall_format(o->not_after, until));
+        printf("%s: server license of %s, cloud-ready%s, valid until %s\n", cert_path,
+               o->license.server_id, o->addons->len ? " with borrow" : "",
+               wall_format(o->license.not_after, until));
     free(cert_path);
     free(key_path);
     return r;
@@ -252,17 +181,18 @@ static int deliver(const struct order *o, const struct vendor *vendor, struct er
 int vendor_cloud_license(int argc, char **argv)
 {
     struct option_value options[] = {
-        {"--dir", OPTION_REQUIRED},       {"--server-id", OPTION_REQUIRED},
-        {"--cloud-url", OPTION_REQUIRED}, {"--addon", OPTION_REPEATED},
+        {"--dir", OPTION_REQUIRED},         {"--server-id", OPTION_REQUIRED},
+        {"--cloud-url", OPTION_REQUIRED},   {"--addon", OPTION_REPEATED},
         {"--valid-until", OPTION_OPTIONAL}, {"--renew", OPTION_OPTIONAL},
-        {"--out", OPTION_REQUIRED},       {NULL},
+        {"--out", OPTION_REQUIRED},         {NULL},
     };
     int status = options_read(options, argc, argv);
     if (status)
         return status;
     struct order order = {
-        .server_id = option_get(options, "--server-id"),
-        .cloud_url = option_get(options, "--cloud-url"),
+        .license = {.server_id = option_get(options, "--server-id"),
+                    .variant = "cloud-ready",
+                    .cloud_url = option_get(options, "--cloud-url")},
         .renew = option_get(options, "--renew"),
         .out = option_get(options, "--out"),
         .addons = option_find(options, "--addon"),
@@ -272,7 +202,9 @@ int vendor_cloud_license(int argc, char **argv)
     struct vendor vendor;
     struct error err = {""};
     int r = vendor_open(&vendor, option_get(options, "--dir"), true, &err);
-    bool reported = !r && set_validity(&order, option_get(options, "--valid-until"), &vendor);
+    order.license.borrow = order.addons->len > 0;
+    bool reported =
+        !r && server_order_validity(&order.license, &vendor, option_get(options, "--valid-until"));
     if (!r && !reported)
         r = deliver(&order, &vendor, &err);
     vendor_fini(&vendor);

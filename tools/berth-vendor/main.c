@@ -15,6 +15,10 @@ static const struct command {
      "--dir KEYS --server-id ID --cloud-url URL [--addon borrow]…\n"
      "        [--valid-until DATE] [--renew server-license.pem] --out DIR\n"
      "        makes server-license.pem and server-license.key; --renew keeps the key"},
+    {"dongle-license", vendor_dongle_license,
+     "--dir KEYS --server-id ID [--valid-until DATE]\n"
+     "        (--csr FILE (--attestation CERT… | --unattested) | --token) --out FILE\n"
+     "        makes the certificate for a key in a token"},
     {"license", vendor_license,
      "--dir KEYS --server-id ID --feature F --version V --edition E --modules M\n"
      "        --count N [--uuid U] [--issued T] [--valid-from T] [--valid-until T]\n"

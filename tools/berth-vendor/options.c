@@ -25,7 +25,7 @@ static struct option_value *find_operand(struct option_value *options)
 
 static int add_value(struct option_value *option, const char *value)
 {
-    if (option->len && option->kind != OPTION_REPEATED)
+    if (option->len && option->kind != OPTION_REPEATED && option->kind != OPTION_LIST)
         return vendor_fault("%s is given twice", option->name), 2;
     if (option->len == OPTION_VALUES_MAX)
         return vendor_fault("%s is given more than %d times", option->name, OPTION_VALUES_MAX), 2;
@@ -33,25 +33,34 @@ static int add_value(struct option_value *option, const char *value)
     return 0;
 }
 
+static bool is_dashed(const char *arg)
+{
+    return arg[0] == '-' && arg[1];
+}
+
 int options_read(struct option_value *options, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
         const char *equals = strchr(argv[i], '=');
-        bool dashed = argv[i][0] == '-' && argv[i][1];
+        bool dashed = is_dashed(argv[i]);
         size_t len = equals ? (size_t)(equals - argv[i]) : strlen(argv[i]);
         struct option_value *option = dashed ? find(options, argv[i], len) : find_operand(options);
         if (!option)
             return vendor_fault("unknown argument \"%s\"", argv[i]), 2;
-        const char *value = dashed ? equals ? equals + 1 : argv[++i] : argv[i];
+        if (option->kind == OPTION_FLAG && equals)
+            return vendor_fault("%s has no value", option->name), 2;
+        const char *value =
+            dashed && option->kind != OPTION_FLAG ? equals ? equals + 1 : argv[++i] : argv[i];
         if (!value)
             return vendor_fault("%s needs a value", option->name), 2;
         int r = add_value(option, value);
+        while (!r && option->kind == OPTION_LIST && i + 1 < argc && !is_dashed(argv[i + 1]))
+            r = add_value(option, argv[++i]);
         if (r)
             return r;
     }
     for (; options->name; options++) {
-        if (!options->len &&
-            (options->kind == OPTION_REQUIRED || options->kind == OPTION_OPERAND))
+        if (!options->len && (options->kind == OPTION_REQUIRED || options->kind == OPTION_OPERAND))
             return vendor_fault("%s is missing", options->name), 2;
     }
     return 0;
@@ -92,5 +101,6 @@ int vendor_time(const char *option, const char *text, enum wall_date_rule rule,
     if (!wall_parse(text, strlen(text), rule, out))
         return 0;
     return vendor_fault("%s: \"%s\" is neither a date (2027-11-24) nor a time "
-                        "(2027-11-24T08:00:00Z)", option, text);
+                        "(2027-11-24T08:00:00Z)",
+                        option, text);
 }

@@ -13,7 +13,14 @@
 // An option of a subcommand; the table of a subcommand ends with name NULL.
 struct option_value {
     const char *name; // with the two dashes
-    enum { OPTION_REQUIRED, OPTION_OPTIONAL, OPTION_REPEATED, OPTION_OPERAND } kind;
+    enum {
+        OPTION_REQUIRED,
+        OPTION_OPTIONAL,
+        OPTION_REPEATED, // each with one value
+        OPTION_LIST,     // likewise, or with several at once
+        OPTION_FLAG,     // no value
+        OPTION_OPERAND,
+    } kind;
     const char *values[OPTION_VALUES_MAX];
     size_t len;
 };
@@ -75,10 +82,28 @@ char *vendor_keys_text(const struct vendor *vendor); // of license-keys.txt; mal
 // A new Ed25519 key in <dir>/<name>.key, added to the list in memory.
 int vendor_key_make(struct vendor *vendor, const char *name, struct error *err);
 
+// ---- server licenses ----
+
+struct server_order {
+    const char *server_id, *variant;
+    const char *cloud_url; // or NULL
+    bool borrow;           // the addon
+    struct wall_time not_before, not_after;
+};
+
+int server_id_check(const char *id); // 0, or 1 after a message
+// A year unless `until` says otherwise, never beyond the CA's. 0, or 1 after a message.
+int server_order_validity(struct server_order *order, const struct vendor *vendor,
+                          const char *until);
+int server_certificate_issue(struct crypto_cert **out, const struct server_order *order,
+                             const struct vendor *vendor, const struct crypto_key *key,
+                             struct error *err);
+
 // ---- subcommands: argv[0] is the subcommand ----
 
 int vendor_init(int argc, char **argv);
 int vendor_cloud_license(int argc, char **argv);
+int vendor_dongle_license(int argc, char **argv);
 int vendor_license(int argc, char **argv);
 int vendor_rotate_license_key(int argc, char **argv);
 int vendor_inspect(int argc, char **argv);
