@@ -18,8 +18,8 @@
 #define FILE_MAX_BYTES (1024 * 1024)
 
 #define KEY(path, type, member, fallback, min, max, reloadable, description)                       \
-    {path, CONFIG_##type, offsetof(struct config, member), fallback, min, max, reloadable,         \
-     description},
+    {path,       CONFIG_##type, offsetof(struct config, member), fallback, min, max,               \
+     reloadable, description},
 const struct config_key config_keys[] = {
 #include "common/config_keys.def"
 };
@@ -130,8 +130,17 @@ static void check_whole(struct config_reader *r)
     if (written(r, "serve.admin.tls.certificate") != written(r, "serve.admin.tls.key"))
         config_fault(r, 0, "serve.admin.tls: needs both certificate and key, or neither");
     if (written(r, "trust.server_license") == written(r, "trust.dongle"))
-        config_fault(r, 0, "trust: exactly one of server_license (Cloud-Ready) and dongle "
-                           "(On-Premises) must be given");
+        config_fault(r, 0,
+                     "trust: exactly one of server_license (Cloud-Ready) and dongle "
+                     "(On-Premises) must be given");
+    const char *const urls[] = {r->config->rpc.pool, r->config->rpc.trust, r->config->rpc.borrow};
+    for (size_t i = 0; i < 3 && !r->config->rpc.keys; i++) {
+        if (!strncmp(urls[i], "tls+", 4))
+            config_fault(r, 0,
+                         "rpc.keys: is missing; '%.60s' needs the folder that "
+                         "'berth rpc-keys' makes",
+                         urls[i]);
+    }
     if (vendor_ca_compiled_in && written(r, "trust.vendor_ca"))
         config_fault(r, 0, "trust.vendor_ca: is not allowed, the vendor's CA is compiled in");
     if (!vendor_ca_compiled_in && !written(r, "trust.vendor_ca"))
@@ -177,10 +186,9 @@ int config_parse(struct config **out, const char *file, const char *base, const 
     apply_defaults(&r);
     config_yaml_read(&r, text, len);
     apply_environment(&r);
-    for (size_t i = 0; i < config_keys_len; i++) {
-        if (r.seen[i] && !strncmp(config_keys[i].path, "rpc.", 4))
-            r.config->rpc.written = true;
-    }
+    r.config->rpc.pool_written = written(&r, "rpc.pool");
+    r.config->rpc.trust_written = written(&r, "rpc.trust");
+    r.config->rpc.borrow_written = written(&r, "rpc.borrow");
     apply_late_defaults(r.config);
     if (!r.broken)
         check_whole(&r);

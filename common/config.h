@@ -64,8 +64,9 @@ struct config {
         int64_t max_period_ms, max_ahead_ms;
     } borrow;
     struct {
-        char *pool, *trust, *borrow; // nng URLs
-        bool written;                // any of them was in the file or the environment
+        char *pool, *trust, *borrow; // URLs
+        char *keys;                  // folder of certificates, or NULL
+        bool pool_written, trust_written, borrow_written; // in the file or the environment
     } rpc;
     struct {
         char *pool, *trust, *borrow; // host:port

@@ -23,8 +23,8 @@ static int parse_duration(const char *text, int64_t *ms)
     static const struct {
         const char *name;
         int64_t ms;
-    } units[] = {{"ms", 1},       {"", 1000},       {"s", 1000},
-                 {"min", 60000},  {"m", 60000},     {"h", 3600000}, {"d", 86400000}};
+    } units[] = {{"ms", 1},    {"", 1000},     {"s", 1000},    {"min", 60000},
+                 {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
     size_t digits = strspn(text, "0123456789");
     uint64_t n;
     if (!digits || parse_u64(text, digits, 0, 1000000000, &n))
@@ -108,8 +108,8 @@ static void set_number(struct config_reader *r, const struct config_key *key, co
     int64_t value;
     uint64_t n;
     bool duration = key->type == CONFIG_DURATION;
-    int bad = duration ? parse_duration(text, &value)
-                       : parse_u64(text, strlen(text), 0, INT64_MAX, &n);
+    int bad =
+        duration ? parse_duration(text, &value) : parse_u64(text, strlen(text), 0, INT64_MAX, &n);
     if (bad) {
         config_fault(r, line, "%s: '%.60s' is not %s (%s to %s)", key->path, text,
                      duration ? "a duration such as 500 ms, 120 s, 4 h, 7 d" : "a whole number",
@@ -149,9 +149,12 @@ static void set_where(struct config_reader *r, const struct config_key *key, con
              strlen(text + 6) > SOCKET_PATH_MAX)
         config_fault(r, line, "%s: the path is longer than %d bytes", key->path, SOCKET_PATH_MAX);
     else if (key->type == CONFIG_URL && !(!strncmp(text, "ipc://", 6) && text[6]) &&
-             !(!strncmp(text, "tcp://", 6) && is_address(text + 6)))
-        config_fault(r, line, "%s: '%.60s' is neither ipc:///path nor tcp://host:port", key->path,
-                     text);
+             !(!strncmp(text, "tcp://", 6) && is_address(text + 6)) &&
+             !(!strncmp(text, "tls+tcp://", 10) && is_address(text + 10)))
+        config_fault(r, line,
+                     "%s: '%.60s' is none of ipc:///path, tls+tcp://host:port and "
+                     "tcp://host:port",
+                     key->path, text);
     else
         replace(slot, config_must(strdup(text)));
 }

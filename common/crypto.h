@@ -57,7 +57,8 @@ bool crypto_cert_matches_key(const struct crypto_cert *cert, const struct crypto
 int crypto_cert_public_ed25519(const struct crypto_cert *cert, uint8_t out[static 32]);
 char *crypto_cert_pem(const struct crypto_cert *cert); // malloc'd
 
-enum crypto_usage { USAGE_SERVER_LICENSE, USAGE_BACKEND_TLS, USAGE_LICENSE_KEY };
+// USAGE_RPC: both sides of TLS between Berth's own processes, of the installation's CA.
+enum crypto_usage { USAGE_SERVER_LICENSE, USAGE_BACKEND_TLS, USAGE_LICENSE_KEY, USAGE_RPC };
 #define OID_SERVER_LICENSE_EXTENSION "2.25.244255721912295177021812022050223189361.1"
 #define OID_LICENSE_KEY_USAGE "2.25.244255721912295177021812022050223189361.2"
 

@@ -58,6 +58,7 @@ static const char *const usages[] = {
     [USAGE_SERVER_LICENSE] = "clientAuth",
     [USAGE_BACKEND_TLS] = "serverAuth",
     [USAGE_LICENSE_KEY] = OID_LICENSE_KEY_USAGE,
+    [USAGE_RPC] = "serverAuth,clientAuth",
 };
 
 static bool add_extensions(X509 *x509, X509 *issuer, const struct crypto_issue *what)

@@ -283,7 +283,12 @@ static int run_service(struct daemon *d)
     struct error err = {{0}};
     loop_timer_init(&d->ready_timer, look_again, d);
     loop_timer_init(&d->stop_timer, stop_late, d);
-    int code = d->def->start(d->loop, d->config, &d->service, &err);
+    int code = 0;
+    if (d->config->rpc.keys && d->def->load_keys &&
+        d->def->load_keys(d->config->rpc.keys, d->def->name + strlen("berth-"), &err))
+        code = DAEMON_EXIT_CONFIG;
+    if (!code)
+        code = d->def->start(d->loop, d->config, &d->service, &err);
     if (code) {
         log_error("process.start_failed", LOG_I("code", code), LOG_S("msg", err.text));
         return refuse(d->def->name, code, err.text);

@@ -12,6 +12,8 @@
 struct daemon_def {
     const char *name;    // "berth-pool"
     const char *summary; // one line for -h
+    // rpc_keys_load, called before start if rpc.keys is set. NULL: no use for keys.
+    int (*load_keys)(const char *folder, const char *process, struct error *err);
     // 0; or the exit code (1 or 78) with err->text for people.
     int (*start)(struct loop *loop, const struct config *config, void **service, struct error *err);
     // Re-reads what can be reloaded; the old one is valid until it returns. 0, or -errno: nothing

@@ -1,4 +1,5 @@
-// RPC between the processes: protobuf-c services over nng byte streams (ipc://, tcp://), batched.
+// RPC between the processes: protobuf-c services over nng byte streams, batched: ipc://, tcp://, and
+// tls+tcp:// with the certificates of rpc_keys_load.
 // See proto/frame.proto for what crosses the wire, performance.md for why: all calls of a loop turn
 // leave as one frame, in LOOP_IDLE or when 32 wait, with at most two frames in flight; replies the
 // same. A frame of calls is at most 1 MiB, of replies 16 MiB, either at most 1,024 records; a peer
@@ -6,12 +7,20 @@
 // thread.
 #pragma once
 
+#include "common/core/error.h"
 #include "common/core/times.h"
 #include "common/loop.h"
 #include "common/metrics.h"
 #include "types.pb-c.h"
 
 #include <protobuf-c/protobuf-c.h>
+
+// Loads ca.pem, <process>.pem and <process>.key of the folder (`berth rpc-keys`), for the clients and
+// servers with a tls+tcp:// URL that are made from now on. process: "pool", … Without it such a URL
+// is refused with -ENOKEY. Then both sides of a connection show a certificate
+// of that CA, and whose it is decides which role the peer may claim and which service it may offer.
+int rpc_keys_load(const char *folder, const char *process, struct error *err);
+void rpc_keys_unload(void);
 
 struct rpc_metrics { // cells of the process's metrics table; members may be NULL
     struct metric_cell *frames_sent, *frames_received, *calls, *errors, *reconnects;

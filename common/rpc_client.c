@@ -25,7 +25,7 @@ struct call {
     ProtobufCClosure closure;
     void *closure_data;
     struct mono_time deadline;
-    struct call *next, *prev;   // oldest first
+    struct call *next, *prev; // oldest first
     struct call *bucket_next;
 };
 
@@ -43,6 +43,7 @@ struct rpc_client {
     void (*connected)(void *ctx); // may be NULL
     void *connected_ctx;
 
+    struct crypto_tls_identity *identity; // NULL: no TLS
     nng_stream_dialer *dialer;
     nng_aio *dial_aio;
     struct loop_post dialed, failing;
@@ -272,6 +273,12 @@ static int hello_take(struct rpc_client *c, const Berth__Hello *hello)
                   LOG_S("msg", "another service, or another version of it, listens there"));
         return -EPROTO;
     }
+    if (!rpc_tls_is(c->conn->tls, rpc_service_role(c->service.descriptor))) {
+        log_error("rpc.wrong-peer", LOG_S("url", c->url), LOG_S("service", hello->service),
+                  LOG_S("certificate", crypto_tls_peer(c->conn->tls)),
+                  LOG_S("msg", "a process that may not offer this service listens there"));
+        return -EPROTO;
+    }
     c->greeted = true;
     c->backoff_ms = BACKOFF_MIN_MS;
     loop_timer_cancel(c->loop, &c->dial_timer);
@@ -363,7 +370,8 @@ static void on_dialed(void *ctx)
         return;
     }
     const struct rpc_conn_events events = {on_frame, on_down, may_read, c};
-    c->conn = rpc_conn_new(c->loop, nng_aio_get_output(c->dial_aio, 0), RPC_REPLIES_FRAME_MAX,
+    struct crypto_tls *tls = c->identity ? crypto_tls_new(c->identity, false) : NULL;
+    c->conn = rpc_conn_new(c->loop, nng_aio_get_output(c->dial_aio, 0), tls, RPC_REPLIES_FRAME_MAX,
                            &events);
     c->conn->one_by_one = c->unbatched;
     rpc_frame_add_hello(rpc_conn_open(c->conn, 0, RPC_CALLS_FRAME_MAX), c->role,
@@ -396,15 +404,22 @@ int rpc_client_new(struct rpc_client **out, struct loop *loop, const char *url, 
                    int64_t timeout_ms, const struct rpc_metrics *metrics)
 {
     nng_stream_dialer *dialer;
-    int r = rpc_errno(nng_stream_dialer_alloc(&dialer, url));
-    if (r)
+    const char *stream_url = url;
+    struct crypto_tls_identity *identity = NULL;
+    int r = rpc_tls_identity(&stream_url, &identity);
+    if (!r)
+        r = rpc_errno(nng_stream_dialer_alloc(&dialer, stream_url));
+    if (r) {
+        crypto_tls_identity_free(&identity);
         return r;
+    }
     struct rpc_client *c = calloc(1, sizeof *c);
     if (!c)
         abort();
     c->service = (ProtobufCService){.descriptor = service, .invoke = invoke, .destroy = destroy};
     c->loop = loop;
     c->dialer = dialer;
+    c->identity = identity;
     c->url = strdup(url);
     c->label = strdup(service_label);
     if (!c->url || !c->label || nng_aio_alloc(&c->dial_aio, on_dial_done, c))
@@ -457,6 +472,7 @@ void rpc_client_free(struct rpc_client **client)
         free(call);
     }
     arena_free(&c->arena);
+    crypto_tls_identity_free(&c->identity);
     free(c->url);
     free(c->label);
     free(c);

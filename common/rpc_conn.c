@@ -42,6 +42,8 @@ int rpc_errno(int nng_error)
 
 // ---- receive ----
 
+static void send_more(struct rpc_conn *c);
+
 static void on_received(void *ctx) // on a thread of nng
 {
     struct rpc_conn *c = ctx;
@@ -56,8 +58,9 @@ static void receive(struct rpc_conn *c)
     if (c->receiving)
         return;
     c->receiving = true;
-    buf_reserve(&c->in, READ_BYTES);
-    nng_iov iov = {.iov_buf = c->in.data + c->in.len, .iov_len = READ_BYTES};
+    struct buf *to = c->tls ? &c->cipher : &c->in;
+    buf_reserve(to, READ_BYTES);
+    nng_iov iov = {.iov_buf = to->data + to->len, .iov_len = READ_BYTES};
     nng_aio_set_iov(c->recv_aio, 1, &iov);
     nng_stream_recv(c->stream, c->recv_aio);
 }
@@ -89,6 +92,25 @@ static bool parse(struct rpc_conn *c)
     return true;
 }
 
+// False: the connection is gone.
+static bool received(struct rpc_conn *c)
+{
+    c->receiving = false;
+    int r = nng_aio_result(c->recv_aio);
+    size_t n = r ? 0 : nng_aio_count(c->recv_aio);
+    if (!r && !c->tls) {
+        c->in.len += n;
+    } else if (!r) {
+        struct error err = {{0}};
+        if (crypto_tls_receive(c->tls, c->cipher.data, n, &c->in, &c->wire, &err)) {
+            send_more(c); // the alert says to the other side what is wrong
+            return down(c, err.text, true), false;
+        }
+        send_more(c);
+    }
+    return r ? (down(c, nng_strerror(r), false), false) : true;
+}
+
 static void on_post(void *ctx)
 {
     struct rpc_conn *c = ctx;
@@ -100,13 +122,8 @@ static void on_post(void *ctx)
         return;
     if (c->failed)
         return down(c, "it does not take what is sent", false);
-    if (done) {
-        c->receiving = false;
-        int r = nng_aio_result(c->recv_aio);
-        if (r)
-            return down(c, nng_strerror(r), false);
-        c->in.len += nng_aio_count(c->recv_aio);
-    }
+    if (done && !received(c))
+        return;
     // While a receive is out its buffer must not move; there is nothing new to parse either.
     if (c->receiving || !parse(c))
         return;
@@ -116,6 +133,11 @@ static void on_post(void *ctx)
 
 void rpc_conn_start(struct rpc_conn *c)
 {
+    if (c->tls) {
+        // A client speaks first. Nothing has arrived yet that could be wrong.
+        (void)crypto_tls_receive(c->tls, NULL, 0, &c->in, &c->wire, NULL);
+        send_more(c);
+    }
     receive(c);
 }
 
@@ -131,8 +153,8 @@ static size_t first_frame_rest(const struct rpc_conn *c)
 {
     size_t at = 0;
     while (at <= c->sent_bytes)
-        at += (size_t)rpc_frame_length((const uint8_t *)c->sending.data + at,
-                                       c->sending.len - at, UINT32_MAX);
+        at += (size_t)rpc_frame_length((const uint8_t *)c->sending.data + at, c->sending.len - at,
+                                       UINT32_MAX);
     return at - c->sent_bytes;
 }
 
@@ -158,19 +180,32 @@ static bool send_step(struct rpc_conn *c)
     return true;
 }
 
+// False: nothing waits.
+static bool sending_refill(struct rpc_conn *c)
+{
+    struct error err = {{0}};
+    if (c->tls && c->out.len && crypto_tls_ready(c->tls)) {
+        if (crypto_tls_send(c->tls, c->out.data, c->out.len, &c->wire, &err))
+            conn_fail(c);
+        buf_clear(&c->out);
+    }
+    struct buf *next = c->tls ? &c->wire : &c->out;
+    if (next->len == 0)
+        return false;
+    buf_clear(&c->sending);
+    struct buf empty = c->sending;
+    c->sending = *next;
+    *next = empty;
+    c->sent_bytes = 0;
+    return true;
+}
+
 static void send_more(struct rpc_conn *c)
 {
     while (!c->send_busy && !c->failed) {
-        if (c->sent_bytes == c->sending.len) {
-            if (c->out.len == 0)
-                return;
-            buf_clear(&c->sending);
-            struct buf empty = c->sending;
-            c->sending = c->out;
-            c->out = empty;
-            c->sent_bytes = 0;
-        }
-        size_t n = c->one_by_one ? first_frame_rest(c) : c->sending.len - c->sent_bytes;
+        if (c->sent_bytes == c->sending.len && !sending_refill(c))
+            return;
+        size_t n = c->one_by_one && !c->tls ? first_frame_rest(c) : c->sending.len - c->sent_bytes;
         nng_iov iov = {.iov_buf = c->sending.data + c->sent_bytes, .iov_len = n};
         nng_aio_set_iov(c->send_aio, 1, &iov);
         c->send_busy = true;
@@ -236,13 +271,13 @@ unsigned rpc_conn_flush(struct rpc_conn *c)
 
 size_t rpc_conn_unsent(const struct rpc_conn *c)
 {
-    return c->out.len + c->sending.len - c->sent_bytes;
+    return c->out.len + c->wire.len + c->sending.len - c->sent_bytes;
 }
 
 // ---- life ----
 
-struct rpc_conn *rpc_conn_new(struct loop *loop, nng_stream *stream, size_t frame_max,
-                              const struct rpc_conn_events *events)
+struct rpc_conn *rpc_conn_new(struct loop *loop, nng_stream *stream, struct crypto_tls *tls,
+                              size_t frame_max, const struct rpc_conn_events *events)
 {
     struct rpc_conn *c = calloc(1, sizeof *c);
     if (!c)
@@ -251,6 +286,7 @@ struct rpc_conn *rpc_conn_new(struct loop *loop, nng_stream *stream, size_t fram
     c->events = *events;
     c->frame_max = frame_max;
     c->stream = stream;
+    c->tls = tls;
     pthread_mutex_init(&c->lock, NULL);
     c->post = (struct loop_post){.fn = on_post, .ctx = c};
     loop_timer_init(&c->send_timer, on_send_timer, c);
@@ -278,5 +314,8 @@ void rpc_conn_free(struct rpc_conn **conn)
     buf_fini(&c->open);
     buf_fini(&c->out);
     buf_fini(&c->sending);
+    buf_fini(&c->cipher);
+    buf_fini(&c->wire);
+    crypto_tls_free(&c->tls);
     free(c);
 }

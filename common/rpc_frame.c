@@ -185,3 +185,18 @@ void rpc_frame_add_error(struct buf *out, uint64_t id, const Berth__Error *error
 {
     reply_add(out, id, TAG_REPLY_ERROR, &error->base);
 }
+
+Berth__Role rpc_service_role(const ProtobufCServiceDescriptor *service)
+{
+    static const struct {
+        const char *name;
+        Berth__Role role;
+    } roles[] = {{"Pool", BERTH__ROLE__POOL},
+                 {"Trust", BERTH__ROLE__TRUST},
+                 {"Borrow", BERTH__ROLE__BORROW}};
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        if (!strcmp(service->short_name, roles[i].name))
+            return roles[i].role;
+    }
+    return BERTH__ROLE__TOOL;
+}

@@ -3,6 +3,7 @@
 
 #include "common/core/arena.h"
 #include "common/core/buf.h"
+#include "common/crypto_tls.h"
 #include "common/loop.h"
 #include "common/rpc.h"
 #include "frame.pb-c.h"
@@ -36,6 +37,8 @@ void rpc_frame_add_hello(struct buf *out, Berth__Role role, const char *service)
 void rpc_frame_add_call(struct buf *out, uint64_t id, uint32_t method, const ProtobufCMessage *m);
 void rpc_frame_add_reply(struct buf *out, uint64_t id, const ProtobufCMessage *m);
 void rpc_frame_add_error(struct buf *out, uint64_t id, const Berth__Error *error);
+// Who serves this service.
+Berth__Role rpc_service_role(const ProtobufCServiceDescriptor *service);
 // Bytes that a record with this message needs at most.
 size_t rpc_frame_record_bytes(const ProtobufCMessage *m);
 
@@ -68,13 +71,16 @@ struct rpc_conn {
     uint32_t open_records;
     struct buf out;     // complete frames that wait
     struct buf sending; // what send_aio sends, from sent_bytes on
+    struct crypto_tls *tls; // NULL: frames cross the stream as they are
+    struct buf cipher;      // with TLS what recv_aio writes to, else unused
+    struct buf wire;        // with TLS what waits to be sent, else unused
     size_t sent_bytes;
     bool send_busy, one_by_one;
 };
 
-// Takes the stream over, in any case.
-struct rpc_conn *rpc_conn_new(struct loop *loop, nng_stream *stream, size_t frame_max,
-                              const struct rpc_conn_events *events);
+// Takes stream and TLS (NULL: none) over, in any case.
+struct rpc_conn *rpc_conn_new(struct loop *loop, nng_stream *stream, struct crypto_tls *tls,
+                              size_t frame_max, const struct rpc_conn_events *events);
 void rpc_conn_free(struct rpc_conn **conn);
 void rpc_conn_start(struct rpc_conn *c);  // begin to read
 void rpc_conn_resume(struct rpc_conn *c); // may_read is true again: soon, not inside
@@ -84,6 +90,14 @@ struct buf *rpc_conn_open(struct rpc_conn *c, size_t bytes, size_t max);
 // Closes the open frame and sends. Returns how many frames that were: 0 or 1.
 unsigned rpc_conn_flush(struct rpc_conn *c);
 size_t rpc_conn_unsent(const struct rpc_conn *c); // bytes
+
+// ---- rpc_tls.c ----
+
+// For a tls+ URL: who we are (to be freed), and url moved to what nng is to open. For others NULL.
+// -ENOKEY: no keys are loaded.
+int rpc_tls_identity(const char **url, struct crypto_tls_identity **held);
+// Whether the peer's certificate is the one of this role. Without TLS there is none to ask for.
+bool rpc_tls_is(const struct crypto_tls *tls, Berth__Role role);
 
 // ---- shared ----
 

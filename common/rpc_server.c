@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define PEERS_MAX 64
-#define PEER_CALLS_MAX 4096              // unanswered, then it is not read from
+#define PEER_CALLS_MAX 4096                // unanswered, then it is not read from
 #define PEER_UNSENT_MAX (4u * 1024 * 1024) // bytes of answers it has not taken: likewise
 #define HELLO_MS 2000
 #define ACCEPT_RETRY_MS 100
@@ -47,6 +47,7 @@ struct call {
 struct rpc_server {
     struct loop *loop;
     char *url, *socket_path;
+    struct crypto_tls_identity *identity; // NULL: no TLS
     ProtobufCService *service;
     struct rpc_metrics metrics;
     void (*batch_end)(void *ctx);
@@ -224,6 +225,12 @@ static int hello_take(struct rpc_server *s, struct peer *p, const Berth__Hello *
     if (p->greeted || hello->version != RPC_VERSION ||
         strcmp(hello->service, s->service->descriptor->name) != 0)
         return -EPROTO;
+    if (!rpc_tls_is(p->conn->tls, hello->role)) {
+        log_warn("rpc.refused", LOG_S("url", s->url),
+                 LOG_S("certificate", crypto_tls_peer(p->conn->tls)),
+                 LOG_S("msg", "it claims another role"));
+        return -EPROTO;
+    }
     p->greeted = true;
     p->role = hello->role;
     loop_timer_cancel(s->loop, &p->hello_timer);
@@ -293,16 +300,6 @@ static bool peer_allowed(const struct rpc_server *s, nng_stream *stream)
     return false;
 }
 
-// The roles of servers follow from what they serve.
-static Berth__Role server_role(const struct rpc_server *s)
-{
-    const char *name = s->service->descriptor->short_name;
-    return strcmp(name, "Pool") == 0     ? BERTH__ROLE__POOL
-           : strcmp(name, "Trust") == 0  ? BERTH__ROLE__TRUST
-           : strcmp(name, "Borrow") == 0 ? BERTH__ROLE__BORROW
-                                         : BERTH__ROLE__TOOL;
-}
-
 static void peer_new(struct rpc_server *s, nng_stream *stream)
 {
     if (!peer_allowed(s, stream)) {
@@ -319,11 +316,12 @@ static void peer_new(struct rpc_server *s, nng_stream *stream)
     s->peers = p;
     s->peers_len++;
     const struct rpc_conn_events events = {on_frame, on_down, may_read, p};
-    p->conn = rpc_conn_new(s->loop, stream, RPC_CALLS_FRAME_MAX, &events);
+    struct crypto_tls *tls = s->identity ? crypto_tls_new(s->identity, true) : NULL;
+    p->conn = rpc_conn_new(s->loop, stream, tls, RPC_CALLS_FRAME_MAX, &events);
     loop_timer_init(&p->hello_timer, on_hello_timer, p);
     loop_timer_arm(s->loop, &p->hello_timer, mono_after(clock_mono(), HELLO_MS));
-    rpc_frame_add_hello(rpc_conn_open(p->conn, 0, RPC_REPLIES_FRAME_MAX), server_role(s),
-                        s->service->descriptor->name);
+    rpc_frame_add_hello(rpc_conn_open(p->conn, 0, RPC_REPLIES_FRAME_MAX),
+                        rpc_service_role(s->service->descriptor), s->service->descriptor->name);
     rpc_conn_flush(p->conn);
     rpc_conn_start(p->conn);
 }
@@ -398,7 +396,10 @@ static int server_listen(struct rpc_server *s)
         if (r)
             return r;
     }
-    int r = rpc_errno(nng_stream_listener_alloc(&s->listener, s->url));
+    const char *url = s->url;
+    int r = rpc_tls_identity(&url, &s->identity);
+    if (!r)
+        r = rpc_errno(nng_stream_listener_alloc(&s->listener, url));
     if (!r && s->socket_path)
         r = rpc_errno(nng_stream_listener_set_int(s->listener, NNG_OPT_IPC_PERMISSIONS, 0600));
     if (!r)
@@ -461,6 +462,7 @@ void rpc_server_free(struct rpc_server **server)
     }
     free(s->url);
     free(s->socket_path);
+    crypto_tls_identity_free(&s->identity);
     free(s);
     *server = NULL;
 }

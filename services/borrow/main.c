@@ -1,5 +1,6 @@
 // berth-borrow: the signed ledger of borrowed licenses.
 #include "common/daemon.h"
+#include "common/rpc.h"
 #include "services/borrow/service.h"
 
 int main(int argc, char **argv)
@@ -7,6 +8,7 @@ int main(int argc, char **argv)
     static const struct daemon_def def = {
         .name = "berth-borrow",
         .summary = "Keeps the ledger of borrowed licenses.",
+        .load_keys = rpc_keys_load,
         .start = borrow_start,
         .free = borrow_free,
         .health = borrow_health,

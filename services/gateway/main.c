@@ -1,5 +1,6 @@
 // berth-gateway: HTTPS for clients and administrators; everything else is asked of the others.
 #include "common/daemon.h"
+#include "common/rpc.h"
 #include "services/gateway/health.h"
 #include "services/gateway/service.h"
 
@@ -8,6 +9,7 @@ int main(int argc, char **argv)
     static const struct daemon_def def = {
         .name = "berth-gateway",
         .summary = "Answers clients over HTTPS and passes their calls to pool and borrow.",
+        .load_keys = rpc_keys_load,
         .start = gateway_start,
         .reload = gateway_reload,
         .stop = gateway_stop,

@@ -2,6 +2,7 @@
 
 #include "common/core/text.h"
 #include "common/crypto.h"
+#include "common/files.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -21,20 +22,6 @@ static int fail(struct error *err, const char *name, const char *path, const cha
     return -code;
 }
 
-static int write_new(int fd, const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, text, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        text += n;
-        len -= (size_t)n;
-    }
-    return fsync(fd) ? -errno : 0;
-}
-
 // The file appears at its path complete or not at all, and never replaces one that is there.
 static int token_create(const char *path, const char *name, struct error *err)
 {
@@ -50,7 +37,7 @@ static int token_create(const char *path, const char *name, struct error *err)
     crypto_random(random, sizeof random);
     hex_encode(random, sizeof random, text);
     text[2 * TOKEN_RANDOM_BYTES] = '\n';
-    int r = write_new(fd, text, 2 * TOKEN_RANDOM_BYTES + 1);
+    int r = file_write(fd, text, 2 * TOKEN_RANDOM_BYTES + 1);
     crypto_wipe(text, sizeof text);
     crypto_wipe(random, sizeof random);
     close(fd);

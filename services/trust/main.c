@@ -1,5 +1,6 @@
 // berth-trust: may this server issue now?
 #include "common/daemon.h"
+#include "common/rpc.h"
 #include "services/trust/service.h"
 
 int main(int argc, char **argv)
@@ -7,6 +8,7 @@ int main(int argc, char **argv)
     static const struct daemon_def def = {
         .name = "berth-trust",
         .summary = "Checks the server license and tells the other processes the verdict.",
+        .load_keys = rpc_keys_load,
         .start = trust_start,
         .reload = trust_reload,
         .stop = trust_stop,

@@ -70,7 +70,7 @@ static void defaults(void **state)
     assert_int_equal(config->borrow.max_period_ms, 7 * INT64_C(86400000));
     assert_int_equal(config->borrow.max_ahead_ms, 42 * INT64_C(86400000));
     assert_string_equal(config->rpc.pool, "ipc:///run/berth/pool");
-    assert_false(config->rpc.written);
+    assert_false(config->rpc.pool_written);
     assert_string_equal(config->ops.borrow, "127.0.0.1:22026");
     assert_int_equal(config->log.level, LOG_INFO);
     assert_int_equal(config->licenses.search_paths.len, 2); // the executable's folder and license/
@@ -96,7 +96,7 @@ static void values(void **state)
     assert_true(config->borrow.open);
     assert_int_equal(config->borrow.max_period_ms, 36 * 3600000);
     assert_int_equal(config->borrow.max_ahead_ms, 90 * 60000);
-    assert_true(config->rpc.written);
+    assert_true(config->rpc.pool_written);
     assert_int_equal(config->log.level, LOG_WARN);
     assert_int_equal(config->log.format, LOG_JSON);
     accept("{\"serve\": {\"licenses\": {\"port\": 1, \"tls\": {\"certificate\": \"c\", \"key\":"
@@ -198,7 +198,7 @@ static void environment(void **state)
     assert_int_equal(config->log.level, LOG_ERROR);
     assert_string_equal(config->sessions.state_dir, "/s");
     assert_string_equal(config->rpc.pool, "ipc:///x/pool");
-    assert_true(config->rpc.written);
+    assert_true(config->rpc.pool_written);
     assert_false(config->serve.admin.enabled);
     setenv("BERTH_SERVE_LICENSES_PORT", "x", 1);
     refuse(REQUIRED, "BERTH_SERVE_LICENSES_PORT: serve.licenses.port: 'x' is not a whole number");

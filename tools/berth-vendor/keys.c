@@ -140,3 +140,11 @@ int vendor_key_make(struct vendor *vendor, const char *name, struct error *err)
     free(file);
     return r;
 }
+
+int cert_create(const char *path, const struct crypto_cert *cert, struct error *err)
+{
+    char *pem = crypto_cert_pem(cert);
+    int r = file_create(path, pem, strlen(pem), 0644, err);
+    free(pem);
+    return r;
+}

@@ -4,6 +4,7 @@
 
 #include "common/core/error.h"
 #include "common/crypto.h"
+#include "common/files.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,16 +39,6 @@ int vendor_fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int vendor_time(const char *option, const char *text, enum wall_date_rule rule,
                 struct wall_time *out);
 
-// ---- files ----
-
-char *path_join(const char *dir, const char *name); // malloc'd
-int dir_make(const char *path, unsigned mode, struct error *err); // with its parents; may exist
-bool file_exists(const char *path);
-// Never overwrites (-EEXIST); on failure nothing stays behind.
-int file_create(const char *path, const char *text, size_t len, unsigned mode, struct error *err);
-// Puts the text in the place of what is there, at once. Mode 0644.
-int file_replace(const char *path, const char *text, size_t len, struct error *err);
-int file_read(const char *path, size_t max_bytes, char **text, size_t *len, struct error *err);
 int cert_create(const char *path, const struct crypto_cert *cert, struct error *err);
 
 // ---- the vendor's folder ----

@@ -20,6 +20,7 @@ struct command {
 int command_serve(int argc, char **argv);
 int command_check_config(int argc, char **argv);
 int command_check_license(int argc, char **argv);
+int command_rpc_keys(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_licenses(int argc, char **argv);
 int command_sessions(int argc, char **argv);

@@ -24,6 +24,11 @@ static const struct command commands[] = {
      "  --server-license FILE  server-license.pem: the server's ID and the license keys it trusts\n"
      "  --server-id ID         the server that the licenses must be issued for",
      command_check_license},
+    {"rpc-keys", "makes the certificates with which the processes know each other over tls+tcp://",
+     "DIR\n"
+     "  DIR  is made; it gets ca.pem and, for each process, NAME.pem and NAME.key. Give every\n"
+     "       process ca.pem and its own two files as the folder rpc.keys. Nothing is overwritten.",
+     command_rpc_keys},
     {"status", "shows verdict, licenses, sessions and borrows of a server at a glance",
      "(--server URL --ca FILE | -c FILE) [--json]\n"
      "  --server URL  of the server, https://HOST:22022\n" CLIENT_USAGE

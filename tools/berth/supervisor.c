@@ -68,14 +68,18 @@ static void remove_private_dir(const struct supervisor *s)
 // How the processes reach each other, unless the configuration says so.
 static void set_rpc_environment(const struct supervisor *s)
 {
-    static const char *const variables[][2] = {
-        {"BERTH_RPC_TRUST", "trust"}, {"BERTH_RPC_POOL", "pool"}, {"BERTH_RPC_BORROW", "borrow"}};
-    if (s->config->rpc.written)
-        return;
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+    const struct config *c = s->config;
+    const struct {
+        const char *variable, *name;
+        bool written;
+    } all[] = {{"BERTH_RPC_TRUST", "trust", c->rpc.trust_written},
+               {"BERTH_RPC_POOL", "pool", c->rpc.pool_written},
+               {"BERTH_RPC_BORROW", "borrow", c->rpc.borrow_written}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         char url[PRIVATE_DIR_MAX + 32];
-        snprintf(url, sizeof url, "ipc://%s/%s", s->dir, variables[i][1]);
-        setenv(variables[i][0], url, 1);
+        snprintf(url, sizeof url, "ipc://%s/%s", s->dir, all[i].name);
+        if (!all[i].written)
+            setenv(all[i].variable, url, 1);
     }
 }
 
@@ -143,11 +147,9 @@ static void refuse_start(struct supervisor *s, const char *name, const char *rea
 static void start_child(struct supervisor *s, struct child *c)
 {
     // A socket that a killed process left behind.
-    if (!s->config->rpc.written) {
-        char path[PRIVATE_DIR_MAX + 32];
-        snprintf(path, sizeof path, "%s/%s", s->dir, c->name);
-        unlink(path);
-    }
+    char path[PRIVATE_DIR_MAX + 32];
+    snprintf(path, sizeof path, "%s/%s", s->dir, c->name);
+    unlink(path);
     int r = child_start(c, s->config->file);
     if (!r)
         return;
@@ -292,8 +294,7 @@ static int prepare(struct supervisor *s, const char *folder)
     const struct {
         int signo;
         void (*fn)(void *ctx);
-    } signals[] = {
-        {SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGHUP, on_reload}, {SIGCHLD, on_child}};
+    } signals[] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGHUP, on_reload}, {SIGCHLD, on_child}};
     for (size_t i = 0; i < sizeof signals / sizeof *signals && !r; i++)
         r = loop_signal(s->loop, signals[i].signo, signals[i].fn, s);
     for (int i = 0; i < CHILDREN && !r; i++) {

@@ -1,4 +1,4 @@
-#include "tools/berth-vendor/vendor.h"
+#include "common/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,7 +58,7 @@ bool file_exists(const char *path)
     return !lstat(path, &st);
 }
 
-static int write_all(int fd, const char *text, size_t len)
+int file_write(int fd, const char *text, size_t len)
 {
     while (len) {
         ssize_t n = write(fd, text, len);
@@ -81,7 +81,7 @@ int file_create(const char *path, const char *text, size_t len, unsigned mode, s
             error_set(err, "%s exists already and is not overwritten", path);
         return r;
     }
-    int r = write_all(fd, text, len);
+    int r = file_write(fd, text, len);
     if (close(fd) && !r)
         r = -errno;
     if (r) {
@@ -128,12 +128,4 @@ int file_read(const char *path, size_t max_bytes, char **text, size_t *len, stru
     }
     (*text)[*len] = '\0';
     return 0;
-}
-
-int cert_create(const char *path, const struct crypto_cert *cert, struct error *err)
-{
-    char *pem = crypto_cert_pem(cert);
-    int r = file_create(path, pem, strlen(pem), 0644, err);
-    free(pem);
-    return r;
 }
