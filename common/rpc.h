@@ -1,10 +1,9 @@
-// RPC between the processes: protobuf-c services over nng byte streams, batched: ipc://, tcp://, and
-// tls+tcp:// with the certificates of rpc_keys_load.
-// See proto/frame.proto for what crosses the wire, performance.md for why: all calls of a loop turn
-// leave as one frame, in LOOP_IDLE or when 32 wait, with at most two frames in flight; replies the
-// same. A frame of calls is at most 1 MiB, of replies 16 MiB, either at most 1,024 records; a peer
-// that breaks the format is disconnected, logged and counted. Everything here is called on the loop
-// thread.
+// RPC between the processes: protobuf-c services over nng byte streams, batched: ipc://, tcp://,
+// and tls+tcp:// with the certificates of rpc_keys_load. See proto/frame.proto for what crosses the
+// wire, performance.md for why: all calls of a loop turn leave as one frame, in LOOP_IDLE or when
+// 128 wait, with at most two frames in flight; replies the same. A frame of calls is at most 1 MiB,
+// of replies 16 MiB, either at most 1,024 records; a peer that breaks the format is disconnected,
+// logged and counted. Everything here is called on the loop thread.
 #pragma once
 
 #include "common/core/error.h"
@@ -15,10 +14,10 @@
 
 #include <protobuf-c/protobuf-c.h>
 
-// Loads ca.pem, <process>.pem and <process>.key of the folder (`berth rpc-keys`), for the clients and
-// servers with a tls+tcp:// URL that are made from now on. process: "pool", … Without it such a URL
-// is refused with -ENOKEY. Then both sides of a connection show a certificate
-// of that CA, and whose it is decides which role the peer may claim and which service it may offer.
+// Loads ca.pem, <process>.pem and <process>.key of the folder (`berth rpc-keys`), for the clients
+// and servers with a tls+tcp:// URL that are made from now on. process: "pool", … Without it such a
+// URL is refused with -ENOKEY. Then both sides of a connection show a certificate of that CA, and
+// whose it is decides which role the peer may claim and which service it may offer.
 int rpc_keys_load(const char *folder, const char *process, struct error *err);
 void rpc_keys_unload(void);
 

@@ -17,21 +17,6 @@
 #define BACKOFF_MAX_MS 1000
 #define HELLO_MS 2000
 #define CALLS_MAX 65536 // outstanding
-#define BUCKETS 1024
-
-struct call {
-    uint64_t id;
-    uint32_t method;
-    ProtobufCClosure closure;
-    void *closure_data;
-    struct mono_time deadline;
-    struct call *next, *prev; // oldest first
-    struct call *bucket_next;
-};
-
-struct call_list {
-    struct call *first, *last;
-};
 
 struct rpc_client {
     ProtobufCService service; // first: stubs get this
@@ -57,11 +42,8 @@ struct rpc_client {
     uint32_t waiting; // calls in the open frame
     unsigned in_flight;
     uint64_t next_id;
-    size_t outstanding;
-    struct call_list sent;   // sent or about to be
-    struct call_list failed; // wait to be told so on the loop
-    struct call *buckets[BUCKETS];
-    struct call *spare;
+    struct rpc_calls calls;
+    struct rpc_call_list failed; // wait to be told so on the loop
 
     struct arena *arena; // of the frame of replies in hand
     Berth__Error error;
@@ -71,63 +53,11 @@ struct rpc_client {
 
 // ---- calls ----
 
-static void list_append(struct call_list *l, struct call *c)
-{
-    c->next = NULL;
-    c->prev = l->last;
-    if (l->last)
-        l->last->next = c;
-    else
-        l->first = c;
-    l->last = c;
-}
-
-static void list_remove(struct call_list *l, struct call *c)
-{
-    if (c->prev)
-        c->prev->next = c->next;
-    else
-        l->first = c->next;
-    if (c->next)
-        c->next->prev = c->prev;
-    else
-        l->last = c->prev;
-}
-
-static struct call *call_find(struct rpc_client *c, uint64_t id)
-{
-    struct call *call = c->buckets[id % BUCKETS];
-    while (call && call->id != id)
-        call = call->bucket_next;
-    return call;
-}
-
-static void call_forget(struct rpc_client *c, struct call *call)
-{
-    struct call **at = &c->buckets[call->id % BUCKETS];
-    while (*at != call)
-        at = &(*at)->bucket_next;
-    *at = call->bucket_next;
-    list_remove(&c->sent, call);
-    c->outstanding--;
-}
-
-static struct call *call_new(struct rpc_client *c)
-{
-    struct call *call = c->spare;
-    if (call)
-        c->spare = call->next;
-    else if (!(call = malloc(sizeof *call)))
-        abort();
-    return call;
-}
-
-static void call_end(struct rpc_client *c, struct call *call, const ProtobufCMessage *reply)
+static void call_end(struct rpc_client *c, struct rpc_call *call, const ProtobufCMessage *reply)
 {
     ProtobufCClosure closure = call->closure;
     void *data = call->closure_data;
-    call->next = c->spare;
-    c->spare = call;
+    rpc_call_free(&c->calls, call);
     closure(reply, data);
     c->current_error = NULL;
 }
@@ -142,7 +72,7 @@ static void error_away(struct rpc_client *c, const char *why)
     c->current_error = &c->error;
 }
 
-static void call_fail(struct rpc_client *c, struct call *call, const char *why)
+static void call_fail(struct rpc_client *c, struct rpc_call *call, const char *why)
 {
     rpc_count(c->metrics.errors, 1);
     error_away(c, why);
@@ -151,9 +81,9 @@ static void call_fail(struct rpc_client *c, struct call *call, const char *why)
 
 static void fail_all(struct rpc_client *c, const char *why)
 {
-    while (c->sent.first) {
-        struct call *call = c->sent.first;
-        call_forget(c, call);
+    while (c->calls.sent.first) {
+        struct rpc_call *call = c->calls.sent.first;
+        rpc_call_answered(&c->calls, call);
         call_fail(c, call, why);
     }
 }
@@ -161,10 +91,10 @@ static void fail_all(struct rpc_client *c, const char *why)
 static void on_failing(void *ctx)
 {
     struct rpc_client *c = ctx;
-    struct call_list list = c->failed; // more that come meanwhile have their own post
-    c->failed = (struct call_list){0};
-    struct call *next;
-    for (struct call *call = list.first; call; call = next) {
+    struct rpc_call_list list = c->failed; // more that come meanwhile have their own post
+    c->failed = (struct rpc_call_list){0};
+    struct rpc_call *next;
+    for (struct rpc_call *call = list.first; call; call = next) {
         next = call->next;
         call_fail(c, call, call->id ? "has too much to do" : "does not answer");
     }
@@ -174,13 +104,13 @@ static void on_timeout(void *ctx)
 {
     struct rpc_client *c = ctx;
     struct mono_time now = clock_mono();
-    while (c->sent.first && c->sent.first->deadline.ms <= now.ms) {
-        struct call *call = c->sent.first;
-        call_forget(c, call);
+    while (c->calls.sent.first && c->calls.sent.first->deadline.ms <= now.ms) {
+        struct rpc_call *call = c->calls.sent.first;
+        rpc_call_answered(&c->calls, call);
         call_fail(c, call, "did not answer in time");
     }
-    if (c->sent.first)
-        loop_timer_arm(c->loop, &c->timeout, c->sent.first->deadline);
+    if (c->calls.sent.first)
+        loop_timer_arm(c->loop, &c->timeout, c->calls.sent.first->deadline);
     else
         c->in_flight = 0;
 }
@@ -217,13 +147,13 @@ static void invoke(ProtobufCService *service, unsigned method, const ProtobufCMe
                    ProtobufCClosure closure, void *closure_data)
 {
     struct rpc_client *c = (struct rpc_client *)service;
-    struct call *call = call_new(c);
+    struct rpc_call *call = rpc_call_new(&c->calls);
     rpc_count(c->metrics.calls, 1);
-    *call = (struct call){.method = method, .closure = closure, .closure_data = closure_data};
+    *call = (struct rpc_call){.method = method, .closure = closure, .closure_data = closure_data};
     size_t bytes = rpc_frame_record_bytes(input);
-    if (!c->greeted || c->outstanding >= CALLS_MAX || bytes > RPC_CALLS_FRAME_MAX) {
+    if (!c->greeted || c->calls.outstanding >= CALLS_MAX || bytes > RPC_CALLS_FRAME_MAX) {
         call->id = c->greeted;
-        list_append(&c->failed, call);
+        rpc_call_append(&c->failed, call);
         loop_post(c->loop, &c->failing);
         return;
     }
@@ -231,10 +161,7 @@ static void invoke(ProtobufCService *service, unsigned method, const ProtobufCMe
     call->deadline = mono_after(clock_mono(), c->timeout_ms);
     if (!c->timeout.heap_index)
         loop_timer_arm(c->loop, &c->timeout, call->deadline);
-    list_append(&c->sent, call);
-    call->bucket_next = c->buckets[call->id % BUCKETS];
-    c->buckets[call->id % BUCKETS] = call;
-    c->outstanding++;
+    rpc_call_sent(&c->calls, call);
     rpc_frame_add_call(rpc_conn_open(c->conn, bytes, RPC_CALLS_FRAME_MAX), call->id, method, input);
     c->waiting++;
     if (c->unbatched || (c->waiting >= BATCH_CALLS && c->in_flight < FRAMES_IN_FLIGHT))
@@ -245,10 +172,10 @@ static void invoke(ProtobufCService *service, unsigned method, const ProtobufCMe
 
 static void reply_take(struct rpc_client *c, const Berth__Reply *reply)
 {
-    struct call *call = call_find(c, reply->id);
+    struct rpc_call *call = rpc_call_find(&c->calls, reply->id);
     if (!call)
         return; // timed out long ago
-    call_forget(c, call);
+    rpc_call_answered(&c->calls, call);
     const ProtobufCMessage *m = NULL;
     if (!reply->error && reply->has_payload)
         m = rpc_frame_unpack(c->service.descriptor->methods[call->method].output, &reply->payload,
@@ -308,7 +235,7 @@ static int on_frame(void *ctx, const uint8_t *in, size_t len)
         c->in_flight--;
     for (size_t i = 0; i < frame->n_replies; i++)
         reply_take(c, frame->replies[i]);
-    if (!c->sent.first) {
+    if (!c->calls.sent.first) {
         c->in_flight = 0;
         loop_timer_cancel(c->loop, &c->timeout);
     }
@@ -466,11 +393,7 @@ void rpc_client_free(struct rpc_client **client)
         on_failing(c);
     loop_post_cancel(c->loop, &c->failing);
     loop_hook_del(c->loop, LOOP_IDLE, &c->idle);
-    while (c->spare) {
-        struct call *call = c->spare;
-        c->spare = call->next;
-        free(call);
-    }
+    rpc_calls_fini(&c->calls);
     arena_free(&c->arena);
     crypto_tls_identity_free(&c->identity);
     free(c->url);

@@ -99,6 +99,39 @@ int rpc_tls_identity(const char **url, struct crypto_tls_identity **held);
 // Whether the peer's certificate is the one of this role. Without TLS there is none to ask for.
 bool rpc_tls_is(const struct crypto_tls *tls, Berth__Role role);
 
+// ---- rpc_calls.c: what a client waits for, found by its number and by its age ----
+
+#define RPC_CALL_BUCKETS 1024
+
+struct rpc_call {
+    uint64_t id; // ascending
+    uint32_t method;
+    ProtobufCClosure closure;
+    void *closure_data;
+    struct mono_time deadline;
+    struct rpc_call *next, *prev; // oldest first
+    struct rpc_call *bucket_next;
+};
+
+struct rpc_call_list {
+    struct rpc_call *first, *last;
+};
+
+struct rpc_calls {
+    struct rpc_call_list sent; // or about to be
+    size_t outstanding;
+    struct rpc_call *buckets[RPC_CALL_BUCKETS];
+    struct rpc_call *spare;
+};
+
+struct rpc_call *rpc_call_new(struct rpc_calls *c); // on no list, not cleared
+void rpc_call_free(struct rpc_calls *c, struct rpc_call *call);
+void rpc_call_append(struct rpc_call_list *l, struct rpc_call *call);
+void rpc_call_sent(struct rpc_calls *c, struct rpc_call *call);     // on to `sent`
+void rpc_call_answered(struct rpc_calls *c, struct rpc_call *call); // off it
+struct rpc_call *rpc_call_find(struct rpc_calls *c, uint64_t id);   // of those sent, or NULL
+void rpc_calls_fini(struct rpc_calls *c);                           // when none is out
+
 // ---- shared ----
 
 int rpc_errno(int nng_error); // -errno

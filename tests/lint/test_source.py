@@ -1,5 +1,6 @@
 """Checks of the source: sizes, purity of core/, one caller per library, headers that stand alone."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build"
+BUILD = Path(os.environ.get("BERTH_BUILD", ROOT / "build"))
 
 
 def files(*patterns):
