@@ -52,6 +52,12 @@ int dir_make(const char *path, unsigned mode, struct error *err)
     return r;
 }
 
+bool file_is_private(const struct stat *st, uid_t reader)
+{
+    mode_t others = st->st_mode & 077;
+    return !others || (others == S_IRGRP && st->st_uid == 0 && reader != 0);
+}
+
 bool file_exists(const char *path)
 {
     struct stat st;

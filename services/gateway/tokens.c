@@ -62,7 +62,7 @@ static int token_check_file(int fd, const char *path, const char *name, struct e
         error_set(err, "%s: %s: not a regular file", name, path);
         return -EINVAL;
     }
-    if (st.st_mode & 077)
+    if (!file_is_private(&st, geteuid()))
         log_warn("token.readable", LOG_S("key", name), LOG_S("file", path),
                  LOG_S("msg", "others may read this token: give the file the mode 0600"));
     return 0;

@@ -1,6 +1,7 @@
 #include "services/trust/server.h"
 
 #include "common/core/buf.h"
+#include "common/files.h"
 #include "common/vendor_ca.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define CA_BYTES_MAX (1024 * 1024)
 
@@ -67,7 +69,7 @@ static int key_check(const char *path, struct error *err)
     }
     if (!S_ISREG(st.st_mode))
         return error_set(err, "%s: is no regular file", path), -EINVAL;
-    if ((st.st_mode & 077) != 0)
+    if (!file_is_private(&st, geteuid()))
         return error_set(err,
                          "%s: others than its owner may read this private key (mode %04o); "
                          "correct it with: chmod 600 %s",
