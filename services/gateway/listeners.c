@@ -4,6 +4,7 @@
 #include "services/gateway/access.h"
 #include "services/gateway/exchange.h"
 #include "services/gateway/health.h"
+#include "services/gateway/ui.h"
 
 #include <sys/resource.h>
 
@@ -49,11 +50,15 @@ static void admin_metrics(struct http_request *r, void *ctx)
         ops_metrics(r, ctx);
 }
 
+#define ASSET(path, file) {"GET", path, ui_asset},
 static const struct http_route licenses_routes[] = {
     {"POST", "/licenses", licenses_rpc},
     {"GET", "/health/protection", health_protection},
+#include "services/gateway/ui/assets.def"
+    {"GET", "/ui/limits.json", ui_limits},
     {NULL},
 };
+#undef ASSET
 
 static const struct http_route admin_routes[] = {
     {"GET", "/health/alive", admin_alive},

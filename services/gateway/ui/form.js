@@ -1,0 +1,245 @@
+// The form: which license, for which computer, for how long. It knows the rules (rules.js) and says
+// what breaks one before the server is asked.
+
+import { byId, make, setText } from "./dom.js";
+import { checkHostId, checkPeriod, firstFull, invalidity, latestEnd, licenseKey,
+  looksLikeUnfinishedMac, seatsOf } from "./rules.js";
+import { DAY, HOUR, MINUTE, formatDuration, formatTimeZoned, fromLocalInput, isoTime, toLocalInput }
+  from "./times.js";
+
+const form = byId("borrow"), fields = byId("fields");
+const license = byId("license"), host = byId("host"), from = byId("from"), until = byId("until");
+const later = byId("begins-later");
+const NOTES = { license: "license-note", host: "host-note", from: "from-note", until: "until-note" };
+const INPUTS = { license, host, from, until };
+const LENGTHS = [HOUR, 4 * HOUR, DAY, 3 * DAY, 7 * DAY];
+
+let state = null; // what the last update() gave: {licenses, borrows, limits, now(), chosen, lends}
+let length = null; // the length that was chosen: the end follows the beginning
+let touched = new Set(); // fields that have been edited: only those complain
+
+// ---- reading ----
+
+const chosenLicense = () => state.licenses.find((l) => licenseKey(l) === state.chosen);
+
+function period() {
+  return { from: later.checked ? fromLocalInput(from.value) : null, until: fromLocalInput(until.value) };
+}
+
+function begin(now) {
+  const given = period().from;
+  return Number.isFinite(given) && given !== null ? Math.max(given, now) : now;
+}
+
+// The period in the form for the chosen license, if no rule forbids it; else null.
+export function wishedPeriod() {
+  if (!state || !chosenLicense())
+    return null;
+  const now = state.now(), p = period();
+  return checkPeriod(p, state.limits, chosenLicense(), now) ? null
+    : { from: Math.max(p.from ?? now, now), until: p.until };
+}
+
+function problems() {
+  const found = {}, now = state.now(), l = chosenLicense();
+  const id = checkHostId(host.value.trim());
+  if (!l)
+    found.license = "Choose a license.";
+  else if (invalidity(l, now) === "expired")
+    found.license = "This license has expired.";
+  if (id.kind === "empty")
+    found.host = "Say which computer will use it.";
+  else if (id.kind === "bad")
+    found.host = id.message;
+  const broken = checkPeriod(period(), state.limits, l, now);
+  if (broken)
+    found[broken.field] = broken.message;
+  return found;
+}
+
+// ---- showing ----
+
+function note(field, text, kind) {
+  const node = byId(NOTES[field]);
+  setText(node, text);
+  node.className = `note-line ${kind}`;
+  INPUTS[field].setAttribute("aria-invalid", String(kind === "bad" && text !== ""));
+}
+
+function showHost(problem) {
+  const text = host.value.trim(), id = checkHostId(text);
+  if (problem && touched.has("host"))
+    return note("host", problem, "bad");
+  if (id.kind === "dongle" && looksLikeUnfinishedMac(text))
+    return note("host", `${id.message}. A MAC address would have 12 digits.`, "warn");
+  note("host", id.kind === "mac" || id.kind === "dongle" ? `✓ ${id.message}` : "", "good");
+}
+
+function showLicense(problem) {
+  const l = chosenLicense(), now = state.now();
+  if (problem && touched.has("license"))
+    return note("license", problem, "bad");
+  const seats = l && seatsOf(l, now);
+  note("license", l && !seats.free && seats.borrowed < seats.count
+    ? "All seats are in use now. You can borrow one all the same: one of the sessions will end when your period begins." : "", "warn");
+}
+
+function showLimits() {
+  const { limits } = state, now = state.now(), last = latestEnd(begin(now), limits, chosenLicense(), now);
+  setText(byId("limits"), `At most ${formatDuration(limits.maxPeriod)}; here until ${
+    formatTimeZoned(last)} at the latest. No borrow ends more than ${
+    formatDuration(limits.maxAhead)} from now.`);
+  from.min = until.min = toLocalInput(now);
+  from.max = toLocalInput(now + limits.maxAhead);
+  until.max = toLocalInput(last);
+}
+
+// "Now" is not at a whole minute, the end is: without this a day would be 23 hours 59 minutes.
+const roundUp = (ms) => Math.ceil(ms / MINUTE) * MINUTE;
+
+function summaryText(found) {
+  const l = chosenLicense(), now = state.now(), p = period();
+  if (Object.keys(found).length)
+    return null;
+  const start = p.from === null ? "now" : formatTimeZoned(p.from);
+  const id = checkHostId(host.value.trim());
+  return [make("p", {}, make("strong", {}, make("bdi", {}, l.feature), ` ${l.version}`), " for ",
+    make("code", {}, id.stored), `, from ${start} until ${formatTimeZoned(p.until)}: ${
+      formatDuration(roundUp(p.until - begin(now)))}.`),
+  make("p", { class: "quiet" }, "A borrowed license cannot be given back before.")];
+}
+
+function showSummary(found) {
+  const l = chosenLicense(), wished = wishedPeriod();
+  const full = wished && l && firstFull(l, wished.from, wished.until);
+  const lines = summaryText(found) ?? [];
+  if (full)
+    lines.push(make("p", { class: "warn" }, `⚠ From ${formatTimeZoned(full.from)} to ${
+      formatTimeZoned(full.until)} every seat of it is borrowed already.`));
+  const box = byId("summary");
+  box.hidden = !lines.length;
+  // A live region: touched only when it says something else.
+  if (box.textContent !== lines.map((n) => n.textContent).join(""))
+    box.replaceChildren(...lines);
+}
+
+function showAll() {
+  const found = problems();
+  showLicense(found.license);
+  showHost(found.host);
+  note("from", touched.has("from") && found.from || "", "bad");
+  note("until", touched.has("until") && found.until || "", "bad");
+  showLimits();
+  showSummary(found);
+  byId("from-field").hidden = !later.checked;
+  for (const chip of byId("lengths").children)
+    chip.setAttribute("aria-pressed", String(Number(chip.dataset.ms) === length));
+  return found;
+}
+
+// ---- lengths ----
+
+function applyLength() {
+  const now = state.now(), start = begin(now);
+  const unit = state.limits.maxPeriod < HOUR ? 1000 : MINUTE;
+  const end = Math.min(start + length, latestEnd(start, state.limits, chosenLicense(), now));
+  until.step = from.step = String(unit / 1000);
+  until.value = toLocalInput(Math.floor(end / unit) * unit, unit < MINUTE);
+}
+
+function showLengths(changed) {
+  const max = state.limits.maxPeriod;
+  const offered = [...LENGTHS.filter((l) => l < max), max].slice(-3);
+  byId("lengths").replaceChildren(...offered.map((ms) => make("button", { type: "button",
+    class: "chip", "data-ms": ms, "data-key": `length ${ms}`,
+    onclick: () => { length = ms; touched.add("until"); applyLength(); showAll(); changed(); } },
+  ms === max ? `${formatDuration(ms)} (longest)` : formatDuration(ms))));
+  length ??= offered.includes(DAY) ? DAY : offered[0];
+}
+
+// ---- filling ----
+
+function optionText(l, now) {
+  const seats = seatsOf(l, now), bad = invalidity(l, now);
+  return `${l.feature} ${l.version} ${l.edition}${l.modules ? ` ${l.modules}` : ""} – ${
+    bad || `${seats.free} of ${seats.count} free`} (${l.uuid.slice(0, 8)})`;
+}
+
+function fillLicenses(now) {
+  const options = state.licenses.map((l) => make("option", { value: licenseKey(l),
+    disabled: invalidity(l, now) === "expired" }, optionText(l, now)));
+  license.replaceChildren(make("option", { value: "" }, "Choose a license"), ...options);
+  license.value = state.chosen;
+}
+
+// New data from the server, or time has passed; what the person typed stays.
+export function updateForm(next) {
+  const first = state === null, limitsChanged = state?.limits.maxPeriod !== next.limits.maxPeriod;
+  state = next;
+  fields.disabled = !state.lends;
+  fillLicenses(state.now());
+  byId("hosts").replaceChildren(...[...new Set(state.borrows.map((b) => b.hostId))].slice(0, 200)
+    .map((id) => make("option", { value: id })));
+  if (first || limitsChanged)
+    showLengths(state.changed);
+  if (length !== null && document.activeElement !== until)
+    applyLength();
+  showAll();
+}
+
+export function chooseLicense(key) {
+  state.chosen = license.value = key;
+  if (length !== null)
+    applyLength();
+  showAll();
+}
+
+export function setBusy(busy) {
+  const button = byId("submit");
+  button.setAttribute("aria-disabled", String(busy));
+  setText(button, busy ? "Borrowing …" : "Borrow and download");
+}
+
+// Marks the field that the server's error means.
+export function markField(field, text) {
+  if (INPUTS[field])
+    note(field, text, "bad");
+}
+
+// actions: {changed() – the period or the license, choose(key), borrow(params)}.
+export function startForm(actions) {
+  const edited = (field) => { touched.add(field); showAll(); };
+  license.addEventListener("change", () => actions.choose(license.value));
+  host.addEventListener("input", () => showHost("") || touched.has("host") && showAll());
+  host.addEventListener("input", () => showSummary(problems()));
+  host.addEventListener("change", () => edited("host"));
+  for (const radio of [later, byId("begins-now")])
+    radio.addEventListener("change", () => {
+      if (later.checked && !from.value)
+        from.value = toLocalInput(Math.ceil((state.now() + HOUR) / HOUR) * HOUR);
+      if (length !== null)
+        applyLength();
+      showAll();
+      actions.changed();
+    });
+  from.addEventListener("input", () => {
+    if (length !== null && Number.isFinite(fromLocalInput(from.value)))
+      applyLength();
+    edited("from");
+    actions.changed();
+  });
+  until.addEventListener("input", () => { length = null; edited("until"); actions.changed(); });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (byId("submit").getAttribute("aria-disabled") === "true")
+      return;
+    touched = new Set(Object.keys(INPUTS));
+    const found = showAll(), bad = Object.keys(INPUTS).find((name) => found[name]);
+    if (bad)
+      return INPUTS[bad].focus();
+    length = null; // asked again, it is the same borrow: the end stays
+    const p = period(), l = chosenLicense();
+    actions.borrow({ uuid: l.uuid, feature: l.feature, hostId: checkHostId(host.value.trim()).stored,
+      ...(p.from === null ? {} : { validFrom: isoTime(p.from) }), validUntil: isoTime(p.until) });
+  });
+}
