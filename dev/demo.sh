@@ -16,37 +16,21 @@ build "$ROOT/build"
 
 BIN=$ROOT/build
 DEMO=$ROOT/demo
-ID=BERTH-DEMO-0001
 PORT=${BERTH_DEMO_PORT:-22022}
 ADMIN_PORT=${BERTH_DEMO_ADMIN_PORT:-22023}
 CLOUD_PORT=${BERTH_DEMO_CLOUD_PORT:-22030}
 
 mkdir -p "$DEMO/license"
 chmod 700 "$DEMO"
-[ -f "$DEMO/keys/vendor-ca.pem" ] ||
-    "$BIN/berth-vendor" init --dir "$DEMO/keys" --name "Example Vision GmbH"
-[ -f "$DEMO/server-license/server-license.pem" ] ||
-    "$BIN/berth-vendor" cloud-license --dir "$DEMO/keys" --server-id "$ID" \
-        --cloud-url "https://localhost:$CLOUD_PORT" --addon borrow --out "$DEMO/server-license"
-[ -f "$DEMO/license/license_halcon.dat" ] ||
-    "$BIN/berth-vendor" license --dir "$DEMO/keys" --server-id "$ID" --feature MVTec_HALCON \
-        --version 24.11 --edition Steady --modules fc12 --count 5 \
-        --server-url "https://localhost:$PORT" --out "$DEMO/license/license_halcon.dat"
-[ -f "$DEMO/license/license_halcon_dl.dat" ] ||
-    "$BIN/berth-vendor" license --dir "$DEMO/keys" --server-id "$ID" --feature MVTec_HALCON \
-        --version 24.11 --edition Steady --modules fc12d --count 2 \
-        --server-url "https://localhost:$PORT" --out "$DEMO/license/license_halcon_dl.dat"
-# The server's own TLS certificate. Here the demo makes a self-signed one; a site uses its own.
-[ -f "$DEMO/tls.pem" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 \
-    -nodes -days 365 -subj "/CN=localhost" -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" \
-    -keyout "$DEMO/tls.key" -out "$DEMO/tls.pem" 2>/dev/null
+"$ROOT/deploy/demo/keys.sh" "$BIN" "$DEMO/keys" "$DEMO" \
+    "https://localhost:$CLOUD_PORT" "https://localhost:$PORT"
 cat >"$DEMO/config.yaml" <<EOF
 serve:
   licenses: {host: 127.0.0.1, port: $PORT, tls: {certificate: tls.pem, key: tls.key}}
   admin: {host: 127.0.0.1, port: $ADMIN_PORT, token_file: admin.token}
 licenses: {search_paths: [license]}
 sessions: {revalidation_interval: 120 s, state_dir: state}
-trust: {vendor_ca: keys/vendor-ca.pem, state_dir: state, server_license: server-license}
+trust: {vendor_ca: vendor-ca.pem, state_dir: state, server_license: server-license}
 borrow: {directory: state, token_file: borrow.token}
 EOF
 mkdir -p "$DEMO/state"
@@ -85,25 +69,7 @@ SERVER_PID=$!
 ready() { grep -q 'server\.ready' "$DEMO/server.log"; }
 wait_for 30 "$SERVER_PID" ready
 
-call() {
-    say "\$ curl --cacert demo/tls.pem https://localhost:$PORT/licenses --json '$1'"
-    answer=$(curl -sS --cacert "$DEMO/tls.pem" -H 'Content-Type: application/json' \
-        --data "$1" "https://localhost:$PORT/licenses")
-    say "$answer"
-    say
-    case $answer in *'"result"'*) ;; *) die "the server refused" ;; esac
-}
-
-say
-say "The license server is ready. A client takes a session:"
-say
-call '{"jsonrpc":"2.0","id":1,"method":"RequestSessionV1","params":{"feature":"MVTec_HALCON","version":"24.11","edition":"Steady","modules":"fc"}}'
-session=$(printf '%s' "$answer" | sed -n 's/.*"sessionId": *"\([^"]*\)".*/\1/p')
-[ -n "$session" ] || die "no session in the answer"
-say "… keeps it alive:"
-call "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"RevalidateSessionV1\",\"params\":{\"sessionId\":\"$session\"}}"
-say "… and gives it back:"
-call "{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"ReturnSessionV1\",\"params\":{\"sessionId\":\"$session\"}}"
+"$ROOT/deploy/demo/client.sh" "https://localhost:$PORT" "$DEMO/tls.pem"
 "$BIN/berth" status -c "$DEMO/config.yaml" || :
 say
 say "A session was served."
