@@ -1,5 +1,5 @@
 // Host IDs, periods and rules of borrowing: tables, and random operations against a naive model.
-#include "services/borrow/core/hostid.h"
+#include "common/core/hostid.h"
 #include "services/borrow/core/rules.h"
 
 #include <errno.h>

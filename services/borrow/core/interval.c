@@ -9,20 +9,6 @@ void interval_set_fini(struct interval_set *set)
     *set = (struct interval_set){0};
 }
 
-// The number of items that begin before t.
-static size_t begin_before(const struct interval_set *set, int64_t t)
-{
-    size_t low = 0, high = set->len;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (set->items[middle].from.s < t)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 void interval_set_add(struct interval_set *set, struct interval period)
 {
     if (set->len == set->cap) {
@@ -31,10 +17,7 @@ void interval_set_add(struct interval_set *set, struct interval period)
         if (!set->items)
             abort();
     }
-    size_t at = begin_before(set, period.from.s);
-    memmove(set->items + at + 1, set->items + at, (set->len - at) * sizeof *set->items);
-    set->items[at] = period;
-    set->len++;
+    set->items[set->len++] = period;
 }
 
 void interval_set_expire(struct interval_set *set, struct wall_time now)
@@ -50,8 +33,8 @@ void interval_set_expire(struct interval_set *set, struct wall_time now)
 size_t interval_set_at(const struct interval_set *set, struct wall_time t)
 {
     size_t n = 0;
-    for (size_t i = 0; i < set->len && set->items[i].from.s <= t.s; i++)
-        n += set->items[i].until.s > t.s;
+    for (size_t i = 0; i < set->len; i++)
+        n += interval_covers(set->items[i], t);
     return n;
 }
 
@@ -95,17 +78,18 @@ static bool sweep(const int64_t *begins, const int64_t *ends, size_t n, uint32_t
 bool interval_set_fits(const struct interval_set *set, struct interval period, uint32_t count,
                        struct interval *conflict)
 {
-    size_t before = begin_before(set, period.until.s), n = 0;
-    int64_t *times = malloc((2 * before + 1) * sizeof *times);
+    size_t n = 0;
+    int64_t *times = malloc((2 * set->len + 1) * sizeof *times);
     if (!times)
         abort();
-    int64_t *begins = times, *ends = times + before;
-    for (size_t i = 0; i < before; i++) {
-        if (set->items[i].until.s > period.from.s) {
+    int64_t *begins = times, *ends = times + set->len;
+    for (size_t i = 0; i < set->len; i++) {
+        if (interval_overlaps(set->items[i], period)) {
             begins[n] = set->items[i].from.s;
             ends[n++] = set->items[i].until.s;
         }
     }
+    qsort(begins, n, sizeof *begins, compare_time);
     qsort(ends, n, sizeof *ends, compare_time);
     bool fits = sweep(begins, ends, n, count, period, conflict);
     free(times);

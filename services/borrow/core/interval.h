@@ -22,7 +22,7 @@ static inline bool interval_covers(struct interval a, struct wall_time t)
     return a.from.s <= t.s && t.s < a.until.s;
 }
 
-// Sorted by from. Zero-initialise it; interval_set_fini frees.
+// In no order. Zero-initialise it; interval_set_fini frees.
 struct interval_set {
     struct interval *items;
     size_t len, cap;

@@ -6,7 +6,7 @@
 #include "common/core/arena.h"
 #include "common/core/buf.h"
 #include "common/core/error.h"
-#include "services/borrow/core/hostid.h"
+#include "common/core/hostid.h"
 #include "services/borrow/core/interval.h"
 
 #define LEDGER_RECORDS_MAX 100000

@@ -1,4 +1,4 @@
-#include "services/borrow/core/hostid.h"
+#include "common/core/hostid.h"
 
 #include "common/core/text.h"
 
