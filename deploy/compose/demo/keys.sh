@@ -5,6 +5,7 @@ set -eu
 umask 077
 dir=$3
 /src/deploy/demo/keys.sh "$@"
+[ -d "$dir/rpc" ] || "$1/berth" rpc-keys "$dir/rpc"
 for token in admin borrow; do
     [ -f "$dir/$token.token" ] || openssl rand -hex 32 >"$dir/$token.token"
 done
