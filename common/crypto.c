@@ -35,6 +35,17 @@ void crypto_sha256(const void *data, size_t len, uint8_t out[static 32])
         abort();
 }
 
+void crypto_sha256_labelled(const char *label, const void *data, size_t len,
+                            uint8_t out[static 32])
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    if (!ctx || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1 ||
+        EVP_DigestUpdate(ctx, label, strlen(label)) != 1 ||
+        EVP_DigestUpdate(ctx, data, len) != 1 || EVP_DigestFinal_ex(ctx, out, NULL) != 1)
+        abort();
+    EVP_MD_CTX_free(ctx);
+}
+
 bool crypto_equal(const void *a, const void *b, size_t len)
 {
     return CRYPTO_memcmp(a, b, len) == 0;
@@ -163,6 +174,18 @@ int crypto_sign(const struct crypto_key *key, const void *data, size_t len, uint
     bool good = ctx && EVP_DigestSignInit(ctx, NULL, digest, NULL, key->pkey) == 1 &&
                 EVP_DigestSign(ctx, sig, sig_len, data, len) == 1;
     EVP_MD_CTX_free(ctx);
+    ERR_clear_error();
+    return good ? 0 : -EINVAL;
+}
+
+int crypto_sign_digest(const struct crypto_key *key, const uint8_t digest[static 32], uint8_t *sig,
+                       size_t *sig_len)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
+    bool good = ctx && EVP_PKEY_sign_init(ctx) == 1 &&
+                EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) == 1 &&
+                EVP_PKEY_sign(ctx, sig, sig_len, digest, 32) == 1;
+    EVP_PKEY_CTX_free(ctx);
     ERR_clear_error();
     return good ? 0 : -EINVAL;
 }

@@ -12,6 +12,9 @@
 
 void crypto_random(void *out, size_t len); // aborts if the system has none
 void crypto_sha256(const void *data, size_t len, uint8_t out[static 32]);
+// Of a label and, without a gap, the data: what a signature of a domain of its own is made over.
+void crypto_sha256_labelled(const char *label, const void *data, size_t len,
+                            uint8_t out[static 32]);
 bool crypto_equal(const void *a, const void *b, size_t len); // constant time
 void crypto_wipe(void *data, size_t len);
 
@@ -32,6 +35,10 @@ int crypto_key_public_raw(const struct crypto_key *key, uint8_t out[static 32]);
 // Ed25519, or ECDSA P-256 with SHA-256 (DER). *sig_len: room in, length out.
 int crypto_sign(const struct crypto_key *key, const void *data, size_t len, uint8_t *sig,
                 size_t *sig_len);
+// The same with the SHA-256 of the data, as a token wants it: ECDSA P-256 (DER) or RSA (PKCS #1
+// v1.5). Not for Ed25519, which has no such form.
+int crypto_sign_digest(const struct crypto_key *key, const uint8_t digest[static 32], uint8_t *sig,
+                       size_t *sig_len);
 
 struct crypto_cert;
 int crypto_cert_load_pem(struct crypto_cert **out, const char *pem, size_t len, struct error *err);

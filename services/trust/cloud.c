@@ -1,6 +1,7 @@
 // The Cloud-Ready source: asks the vendor's backend over mutual TLS. Requests block, so they run
 // on a thread of their own; the loop never waits for them.
 #include "common/clock.h"
+#include "common/core/text.h"
 #include "common/daemon.h"
 #include "common/https.h"
 #include "common/log.h"
@@ -30,12 +31,13 @@ struct trust_source {
 
     pthread_t thread;
     bool thread_runs;
-    atomic_bool cancel;      // ends the request under way
-    pthread_mutex_t mutex;   // guards job and proxy
+    atomic_bool cancel;    // ends the request under way
+    pthread_mutex_t mutex; // guards job and proxy
     pthread_cond_t wake;
     enum job job;
-    char *proxy;             // NULL: the environment's
-    struct trust_result result; // the worker's while a check runs, else the loop's
+    char *proxy;                // NULL: the environment's
+    struct trust_ledger ledger; // the worker's while a check runs, else the loop's; as is
+    struct trust_result result;
     struct loop_post checked, stopped;
 };
 
@@ -79,6 +81,27 @@ static int post(struct trust_source *s, const char *path, const struct buf *body
     return r;
 }
 
+static void add_hex(struct buf *out, const char *name, const uint8_t hash[static 32])
+{
+    char hex[65];
+    hex_encode(hash, 32, hex);
+    buf_printf(out, ",\"%s\":\"%s\"", name, hex);
+}
+
+static void add_ledger(struct buf *out, const struct trust_ledger *ledger)
+{
+    if (!ledger->head.present) {
+        buf_add_str(out, "null");
+        return;
+    }
+    buf_printf(out, "{\"sequence\":%llu", (unsigned long long)ledger->head.sequence);
+    add_hex(out, "hash", ledger->head.hash);
+    buf_printf(out, ",\"epoch\":\"%s\"", ledger->head.epoch);
+    if (ledger->has_previous)
+        add_hex(out, "previous", ledger->previous);
+    buf_add_char(out, '}');
+}
+
 static void request_body(const struct trust_source *s, struct buf *out)
 {
     const char *id = s->files.license.server_id, *token = token_store_get(s->tokens);
@@ -86,8 +109,10 @@ static void request_body(const struct trust_source *s, struct buf *out)
     buf_add_json_string(out, id, strlen(id));
     buf_add_str(out, ",\"token\":");
     buf_add_json_string(out, token, strlen(token));
-    buf_printf(out, ",\"version\":\"%s\",\"uptimeSeconds\":%lld,\"ledger\":null}", BERTH_VERSION,
+    buf_printf(out, ",\"version\":\"%s\",\"uptimeSeconds\":%lld,\"ledger\":", BERTH_VERSION,
                (long long)((clock_mono().ms - s->started.ms) / 1000));
+    add_ledger(out, &s->ledger);
+    buf_add_char(out, '}');
 }
 
 static void answer_read(struct trust_source *s, const struct https_answer *http,
@@ -111,6 +136,7 @@ static void answer_read(struct trust_source *s, const struct https_answer *http,
     out->next_check_s = answer.next_check_s;
     out->date_known = http->date_s > 0;
     out->date = (struct wall_time){http->date_s};
+    out->ledger = answer.ledger;
     memcpy(out->revoked_key_ids, answer.revoked_key_ids, sizeof out->revoked_key_ids);
     out->revoked_key_ids_len = answer.revoked_key_ids_len;
 }
@@ -270,8 +296,22 @@ static const char *cloud_where(const struct trust_source *s)
     return s->base_url;
 }
 
-static void cloud_check(struct trust_source *s)
+static const char *cloud_certificate(const struct trust_source *s)
 {
+    return s->files.pem;
+}
+
+static void cloud_sign(struct trust_source *s, struct trust_signature *signature)
+{
+    signature->len = sizeof signature->bytes;
+    if (crypto_sign_digest(s->files.key, signature->digest, signature->bytes, &signature->len) < 0)
+        signature->len = 0;
+    signature->done(signature);
+}
+
+static void cloud_check(struct trust_source *s, const struct trust_ledger *ledger)
+{
+    s->ledger = *ledger;
     job_give(s, JOB_CHECK);
 }
 
@@ -296,9 +336,11 @@ const struct trust_source_def trust_source_cloud = {
     .variant = "cloud-ready",
     .open = cloud_open,
     .license = cloud_license,
+    .certificate = cloud_certificate,
     .where = cloud_where,
     .first = check_perform,
     .check = cloud_check,
+    .sign = cloud_sign,
     .reload = cloud_reload,
     .stop = cloud_stop,
     .free = cloud_free,

@@ -1,5 +1,6 @@
 #include "services/trust/cloud_answer.h"
 
+#include "common/core/text.h"
 #include "common/json.h"
 
 #include <errno.h>
@@ -7,7 +8,6 @@
 #include <string.h>
 
 #define NEXT_CHECK_MAX_S 3600
-#define SEQUENCE_MAX 9007199254740992.0 // the greatest integer that JSON numbers carry exactly
 
 static int parse_integer(const cJSON *item, double min, double max, double *out)
 {
@@ -88,18 +88,27 @@ static bool is_hex(const char *s, size_t len)
     return strlen(s) == len && strspn(s, "0123456789abcdef") == len;
 }
 
-static int parse_ledger(const cJSON *root, struct error *err)
+static int parse_ledger(struct cloud_answer *out, const cJSON *root, struct error *err)
 {
     const cJSON *ledger = cJSON_GetObjectItemCaseSensitive(root, "ledger");
     if (ledger == NULL || cJSON_IsNull(ledger))
         return 0;
     double sequence = 0;
     const cJSON *hash = cJSON_GetObjectItemCaseSensitive(ledger, "hash");
+    const cJSON *epoch = cJSON_GetObjectItemCaseSensitive(ledger, "epoch");
     if (!cJSON_IsObject(ledger) ||
-        parse_integer(cJSON_GetObjectItemCaseSensitive(ledger, "sequence"), 0, SEQUENCE_MAX,
-                      &sequence) < 0 ||
+        parse_integer(cJSON_GetObjectItemCaseSensitive(ledger, "sequence"), 0,
+                      (double)CLOUD_SEQUENCE_MAX, &sequence) < 0 ||
         !cJSON_IsString(hash) || !is_hex(hash->valuestring, 64))
         return error_set(err, "\"ledger\" is neither null nor {sequence, hash}"), -EINVAL;
+    if (epoch != NULL && !cJSON_IsNull(epoch)) {
+        if (!cJSON_IsString(epoch) || !is_hex(epoch->valuestring, 32))
+            return error_set(err, "\"epoch\" of \"ledger\" is not 32 hex digits"), -EINVAL;
+        memcpy(out->ledger.epoch, epoch->valuestring, sizeof out->ledger.epoch);
+    }
+    out->ledger.present = true;
+    out->ledger.sequence = (uint64_t)sequence;
+    hex_decode(hash->valuestring, 64, out->ledger.hash, sizeof out->ledger.hash);
     return 0;
 }
 
@@ -138,7 +147,7 @@ static int parse_root(struct cloud_answer *out, const cJSON *root, struct error 
     if (r == 0)
         r = parse_token(out, root, err);
     if (r == 0)
-        r = parse_ledger(root, err);
+        r = parse_ledger(out, root, err);
     if (r == 0)
         r = parse_revoked(out, root, err);
     return r;

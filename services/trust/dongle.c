@@ -250,6 +250,26 @@ enum dongle_outcome dongle_open(struct dongle *d, const struct dongle_io *io,
     return validity(d, now, err);
 }
 
+enum dongle_outcome dongle_sign(struct dongle *d, struct piv_command *command,
+                                const uint8_t hash[static 32], const uint8_t **signature,
+                                size_t *len, struct error *err)
+{
+    enum piv_step step;
+    bool rsa = crypto_cert_key_kind(d->cert) == KEY_RSA_2048;
+    piv_sign(command, rsa ? PIV_RSA_2048 : PIV_P256, hash);
+    enum link link = command_run(d, command, &step);
+    if (link != LINK_GOOD)
+        return link_outcome(link, DONGLE_PROOF_FAILED, err);
+    if (step != PIV_COMPLETE)
+        return error_set(err, "the token %s did not sign with key 9E (status %04X)",
+                         d->license.server_id, command->status),
+               DONGLE_PROOF_FAILED;
+    if (!piv_signature(command->answer, command->answer_len, signature, len))
+        return error_set(err, "what the token %s answers is no signature", d->license.server_id),
+               DONGLE_PROOF_FAILED;
+    return DONGLE_PROVEN;
+}
+
 enum dongle_outcome dongle_prove(struct dongle *d, struct wall_time now, struct error *err)
 {
     enum dongle_outcome outcome = validity(d, now, err);
@@ -263,24 +283,15 @@ enum dongle_outcome dongle_prove(struct dongle *d, struct wall_time now, struct 
     buf_add(&challenge, fresh, sizeof fresh);
     crypto_sha256(challenge.data, challenge.len, hash);
     struct piv_command c;
-    enum piv_step step;
-    bool rsa = crypto_cert_key_kind(d->cert) == KEY_RSA_2048;
-    piv_sign(&c, rsa ? PIV_RSA_2048 : PIV_P256, hash);
-    enum link link = command_run(d, &c, &step);
-    if (link != LINK_GOOD)
-        return link_outcome(link, DONGLE_PROOF_FAILED, err);
     const uint8_t *signature;
     size_t len;
-    if (step != PIV_COMPLETE)
-        return error_set(err, "the token %s did not sign with key 9E (status %04X)",
-                         d->license.server_id, c.status),
-               DONGLE_PROOF_FAILED;
-    if (!piv_signature(c.answer, c.answer_len, &signature, &len) ||
+    outcome = dongle_sign(d, &c, hash, &signature, &len, err);
+    if (outcome == DONGLE_PROVEN &&
         !crypto_cert_signed(d->cert, challenge.data, challenge.len, signature, len))
         return error_set(err, "the token's signature is not by the key of %s",
                          d->license.server_id),
                DONGLE_PROOF_FAILED;
-    return DONGLE_PROVEN;
+    return outcome;
 }
 
 enum dongle_outcome dongle_present(struct dongle *d, struct error *err)

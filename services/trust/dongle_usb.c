@@ -25,6 +25,7 @@ struct trust_source {
     struct trust_events events;
     struct crypto_ca *vendor_ca;
     struct server_license license; // fixed at start
+    char *pem;                     // its certificate
 
     // The thread's; at start, before there is one, the loop's.
     libusb_context *usb;
@@ -39,8 +40,9 @@ struct trust_source {
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t wake;
     bool quit, check_wanted;
+    struct trust_signature *unsigned_ones, *signed_ones; // newest first
     struct trust_result result;
-    struct loop_post checked, stopped;
+    struct loop_post checked, stopped, signed_post;
 };
 
 static void drop(struct trust_source *s)
@@ -172,6 +174,53 @@ static void turn(struct trust_source *s, bool check_wanted)
         tell(s, outcome, err.text);
 }
 
+// ---- signatures ----
+
+static struct trust_signature *take_all(struct trust_source *s, struct trust_signature **list)
+{
+    pthread_mutex_lock(&s->mutex);
+    struct trust_signature *first = *list;
+    *list = NULL;
+    pthread_mutex_unlock(&s->mutex);
+    return first;
+}
+
+static void sign_one(struct trust_source *s, struct trust_signature *signature)
+{
+    struct piv_command command;
+    const uint8_t *bytes = NULL;
+    struct error err = {""};
+    enum dongle_outcome outcome = DONGLE_ABSENT;
+    signature->len = 0;
+    if (s->held)
+        outcome = dongle_sign(&s->dongle, &command, signature->digest, &bytes, &signature->len,
+                              &err);
+    if (outcome != DONGLE_PROVEN || signature->len > sizeof signature->bytes)
+        signature->len = 0;
+    if (signature->len > 0)
+        memcpy(signature->bytes, bytes, signature->len);
+    if (!s->held || outcome == DONGLE_PROVEN)
+        return;
+    let_go(s);
+    tell(s, outcome, err.text);
+}
+
+static void sign_all(struct trust_source *s)
+{
+    struct trust_signature *next, *signature = take_all(s, &s->unsigned_ones);
+    bool any = signature != NULL;
+    for (; signature != NULL; signature = next) {
+        next = signature->next;
+        sign_one(s, signature);
+        pthread_mutex_lock(&s->mutex);
+        signature->next = s->signed_ones;
+        s->signed_ones = signature;
+        pthread_mutex_unlock(&s->mutex);
+    }
+    if (any)
+        loop_post(s->loop, &s->signed_post);
+}
+
 static void *worker(void *ctx)
 {
     struct trust_source *s = ctx;
@@ -183,13 +232,14 @@ static void *worker(void *ctx)
         until.tv_nsec %= 1000000000L;
         pthread_mutex_lock(&s->mutex);
         int r = 0;
-        while (!s->quit && !s->check_wanted && r == 0)
+        while (!s->quit && !s->check_wanted && s->unsigned_ones == NULL && r == 0)
             r = pthread_cond_timedwait(&s->wake, &s->mutex, &until);
         bool quit = s->quit, check_wanted = s->check_wanted;
         s->check_wanted = false;
         pthread_mutex_unlock(&s->mutex);
         if (quit)
             break;
+        sign_all(s);
         turn(s, check_wanted);
     }
     let_go(s);
@@ -215,6 +265,21 @@ static void on_stopped(void *ctx)
     s->events.stopped(s->events.ctx);
 }
 
+static void done_all(struct trust_signature *signature)
+{
+    struct trust_signature *next;
+    for (; signature != NULL; signature = next) {
+        next = signature->next;
+        signature->done(signature);
+    }
+}
+
+static void on_signed(void *ctx)
+{
+    struct trust_source *s = ctx;
+    done_all(take_all(s, &s->signed_ones));
+}
+
 static void flag_set(struct trust_source *s, bool *flag)
 {
     pthread_mutex_lock(&s->mutex);
@@ -232,11 +297,15 @@ static void dongle_usb_free(struct trust_source *s)
         pthread_join(s->thread, NULL);
         loop_post_cancel(s->loop, &s->checked);
         loop_post_cancel(s->loop, &s->stopped);
+        loop_post_cancel(s->loop, &s->signed_post);
     }
+    done_all(take_all(s, &s->signed_ones));
+    done_all(take_all(s, &s->unsigned_ones));
     let_go(s);
     pthread_cond_destroy(&s->wake);
     pthread_mutex_destroy(&s->mutex);
     crypto_ca_free(&s->vendor_ca);
+    free(s->pem);
     free(s);
 }
 
@@ -258,6 +327,7 @@ static int start(struct trust_source *s, struct error *err)
         return DAEMON_EXIT_FAULT;
     }
     s->license = s->dongle.license;
+    s->pem = crypto_cert_pem(s->dongle.cert);
     s->proof_due = mono_after(clock_mono(), PROOF_MS);
     return 0;
 }
@@ -273,6 +343,7 @@ static int dongle_usb_open(struct trust_source **out, struct loop *loop,
     s->events = *events;
     s->checked = (struct loop_post){.fn = on_checked, .ctx = s};
     s->stopped = (struct loop_post){.fn = on_stopped, .ctx = s};
+    s->signed_post = (struct loop_post){.fn = on_signed, .ctx = s};
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -310,7 +381,23 @@ static void dongle_usb_first(struct trust_source *s, struct trust_result *out)
     result_fill(out, DONGLE_PROVEN, "");
 }
 
-static void dongle_usb_check(struct trust_source *s)
+static const char *dongle_usb_certificate(const struct trust_source *s)
+{
+    return s->pem;
+}
+
+static void dongle_usb_sign(struct trust_source *s, struct trust_signature *signature)
+{
+    signature->len = 0;
+    pthread_mutex_lock(&s->mutex);
+    signature->next = s->unsigned_ones;
+    s->unsigned_ones = signature;
+    pthread_cond_signal(&s->wake);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+// No backend, and no borrowing: there is nobody to tell of a ledger.
+static void dongle_usb_check(struct trust_source *s, const struct trust_ledger *ledger)
 {
     flag_set(s, &s->check_wanted);
 }
@@ -331,9 +418,11 @@ const struct trust_source_def trust_source_dongle = {
     .lease_ms = 2 * PROOF_MS,
     .open = dongle_usb_open,
     .license = dongle_usb_license,
+    .certificate = dongle_usb_certificate,
     .where = dongle_usb_where,
     .first = dongle_usb_first,
     .check = dongle_usb_check,
+    .sign = dongle_usb_sign,
     .reload = dongle_usb_reload,
     .stop = dongle_usb_stop,
     .free = dongle_usb_free,

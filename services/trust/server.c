@@ -100,14 +100,12 @@ static int load_pair(struct server_files *f, const struct crypto_cert *cert,
     r = key_check(f->key_path, err);
     if (r < 0)
         return r;
-    struct crypto_key *key = NULL;
-    r = crypto_key_load(&key, f->key_path, err);
+    r = crypto_key_load(&f->key, f->key_path, err);
     if (r < 0)
         return r;
-    bool matches = crypto_cert_matches_key(cert, key);
-    crypto_key_free(&key);
-    if (!matches)
+    if (!crypto_cert_matches_key(cert, f->key))
         return error_set(err, "%s does not belong to %s", f->key_path, f->cert_path), -EINVAL;
+    f->pem = crypto_cert_pem(cert);
     return 0;
 }
 
@@ -130,5 +128,7 @@ void server_files_fini(struct server_files *files)
 {
     free(files->cert_path);
     free(files->key_path);
+    free(files->pem);
+    crypto_key_free(&files->key);
     *files = (struct server_files){0};
 }

@@ -6,9 +6,9 @@
 struct server_files {
     char *cert_path, *key_path; // malloc'd
     struct server_license license;
+    struct crypto_key *key;
+    char *pem; // the certificate, malloc'd
 };
-
-struct crypto_ca;
 
 // The vendor's CA: compiled in, or from vendor_ca_path. *pem is malloc'd: its text.
 int server_vendor_ca(struct crypto_ca **out, char **pem, const char *vendor_ca_path,

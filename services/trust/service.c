@@ -3,10 +3,9 @@
 #include "common/clock.h"
 #include "common/daemon.h"
 #include "common/ops.h"
+#include "services/trust/bulletin.h"
 #include "services/trust/dongle.h"
-#include "services/trust/message.h"
-#include "services/trust/source.h"
-#include "services/trust/watch.h"
+#include "services/trust/endpoint.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -35,111 +34,18 @@ struct trust {
     const struct trust_source_def *def;
     struct trust_source *source;
     struct watch *watch;
+    struct head *head;
+    struct signer signer;
+    struct endpoint *endpoint;
     struct http_server *listener;
     struct verdict_core core;
+    struct bulletin bulletin;
     struct loop_timer check_timer, tick_timer;
-    bool checking, stopping, clock_warned;
+    bool checking, stopping;
     char last_error[512];
-
-    // What is published; verdict points into this struct.
-    Berth__Verdict verdict;
-    char state_reason[32], message[1024];
-    char revoked[CLOUD_REVOKED_KEYS_MAX][17];
-    char *revoked_list[CLOUD_REVOKED_KEYS_MAX];
-    char *addon_list[SERVER_LICENSE_ADDONS_MAX];
-    ProtobufCBinaryData key_list[SERVER_LICENSE_KEYS_MAX];
 };
 
 // ---- the verdict, published ----
-
-static void verdict_fill_license(struct trust *t)
-{
-    const struct server_license *l = t->def->license(t->source);
-    Berth__Verdict *v = &t->verdict;
-    berth__verdict__init(v);
-    // Another process of trust should not happen to be at the generation that watchers know.
-    crypto_random(&v->generation, sizeof v->generation);
-    v->generation >>= 2;
-    v->reason = t->state_reason;
-    v->message = t->message;
-    v->state = (Berth__State)0;
-    v->variant = (char *)(uintptr_t)l->variant;
-    v->server_id = (char *)(uintptr_t)l->server_id;
-    for (size_t i = 0; i < l->addons_len; i++)
-        t->addon_list[i] = (char *)(uintptr_t)l->addons[i];
-    v->n_addons = l->addons_len;
-    v->addons = t->addon_list;
-    for (size_t i = 0; i < l->license_keys_len; i++)
-        t->key_list[i] = (ProtobufCBinaryData){32, (uint8_t *)(uintptr_t)l->license_keys[i]};
-    v->n_license_keys = l->license_keys_len;
-    v->license_keys = t->key_list;
-    v->revoked_key_ids = t->revoked_list;
-    v->has_license_until_s = true;
-    v->license_until_s = l->not_after.s;
-}
-
-static void log_change(const struct trust *t, const struct verdict_view *view)
-{
-    enum log_level level = view->state == VERDICT_VALID ? LOG_INFO : LOG_WARN;
-    log_at(level, "verdict.changed", LOG_S("state", verdict_state_name(view->state)),
-           LOG_S("reason", t->state_reason), LOG_S("server_id", t->verdict.server_id),
-           LOG_S("msg", t->message));
-}
-
-// True if this is another state or reason than what is published.
-static bool publish_state(struct trust *t, const struct verdict_view *view)
-{
-    static const Berth__State states[] = {BERTH__STATE__VALID, BERTH__STATE__GRACE,
-                                          BERTH__STATE__INVALID};
-    Berth__Verdict *v = &t->verdict;
-    v->has_grace_seconds_left = view->state == VERDICT_GRACE;
-    v->grace_seconds_left = (uint32_t)(view->grace_left_ms / 1000);
-    if (v->state == states[view->state] && strcmp(t->state_reason, view->reason) == 0)
-        return false;
-    v->state = states[view->state];
-    snprintf(t->state_reason, sizeof t->state_reason, "%s", view->reason);
-    const struct message_facts facts = {v->server_id, t->def->where(t->source), t->last_error};
-    message_write(t->message, sizeof t->message, view, &facts);
-    log_change(t, view);
-    return true;
-}
-
-// HTTP dates are whole seconds: a second more or less is no change.
-static bool publish_skew(struct trust *t, const struct verdict_view *view)
-{
-    Berth__Verdict *v = &t->verdict;
-    if (!view->skew_known)
-        return false;
-    bool warn = llabs(view->skew_s) > VERDICT_SKEW_WARN_S;
-    if (warn != t->clock_warned) {
-        t->clock_warned = warn;
-        log_at(
-            warn ? LOG_WARN : LOG_INFO, warn ? "clock.skew" : "clock.right",
-            LOG_I("seconds", view->skew_s),
-            LOG_S("msg", warn ? "this host's clock and the backend's are more than 5 minutes apart"
-                              : "this host's clock and the backend's agree again"));
-    }
-    if (v->has_clock_skew_seconds && llabs(v->clock_skew_seconds - view->skew_s) < 2)
-        return false;
-    v->has_clock_skew_seconds = true;
-    v->clock_skew_seconds = view->skew_s;
-    return true;
-}
-
-static bool publish_revoked(struct trust *t, const struct trust_result *result)
-{
-    size_t n = result->revoked_key_ids_len;
-    if (result->check != CHECK_OK ||
-        (n == t->verdict.n_revoked_key_ids &&
-         memcmp(t->revoked, result->revoked_key_ids, n * sizeof *t->revoked) == 0))
-        return false;
-    memcpy(t->revoked, result->revoked_key_ids, n * sizeof *t->revoked);
-    for (size_t i = 0; i < n; i++)
-        t->revoked_list[i] = t->revoked[i];
-    t->verdict.n_revoked_key_ids = n;
-    log_info("verdict.revoked-keys", LOG_I("count", (int64_t)n));
-    return true;
-}
 
 static struct verdict_view view_now(const struct trust *t)
 {
@@ -149,13 +55,12 @@ static struct verdict_view view_now(const struct trust *t)
 static void publish(struct trust *t, bool changed)
 {
     struct verdict_view view = view_now(t);
-    changed |= publish_state(t, &view);
-    changed |= publish_skew(t, &view);
+    changed |= bulletin_state(&t->bulletin, &view, t->def->where(t->source), t->last_error);
+    changed |= bulletin_skew(&t->bulletin, &view);
     if (changed) {
-        t->verdict.generation++;
+        t->bulletin.verdict.generation++;
         metric_add(t->metrics, M_VERDICT_CHANGES, 1);
-        if (t->watch != NULL)
-            watch_publish(t->watch, &t->verdict);
+        watch_publish(t->watch, &t->bulletin.verdict);
     }
     struct mono_time next = mono_after(clock_mono(), TICK_MS);
     if (view.changes_at.ms < next.ms)
@@ -193,8 +98,17 @@ static void apply(struct trust *t, const struct trust_result *result)
 static void on_check_due(void *ctx)
 {
     struct trust *t = ctx;
+    loop_timer_cancel(t->loop, &t->check_timer);
     t->checking = true;
-    t->def->check(t->source);
+    t->def->check(t->source, head_presented(t->head));
+}
+
+// Somebody waits for the backend to hear of a ledger.
+static void on_check_wanted(void *ctx)
+{
+    struct trust *t = ctx;
+    if (!t->checking && !t->stopping)
+        on_check_due(t);
 }
 
 static void on_checked(void *ctx, const struct trust_result *result)
@@ -204,8 +118,12 @@ static void on_checked(void *ctx, const struct trust_result *result)
     if (t->stopping)
         return;
     apply(t, result);
-    loop_timer_arm(t->loop, &t->check_timer, t->core.next_check);
-    publish(t, publish_revoked(t, result));
+    publish(t, bulletin_revoked(&t->bulletin, result));
+    head_checked(t->head, result);
+    if (head_waits(t->head))
+        on_check_due(t);
+    else
+        loop_timer_arm(t->loop, &t->check_timer, t->core.next_check);
 }
 
 static void on_tick(void *ctx)
@@ -270,8 +188,10 @@ static int first_check(struct trust *t, const struct config *config, struct erro
     t->def->first(t->source, result);
     apply(t, result);
     struct verdict_view view = view_now(t);
-    verdict_fill_license(t);
-    publish_revoked(t, result);
+    bulletin_init(&t->bulletin, l);
+    bulletin_revoked(&t->bulletin, result);
+    head_new(&t->head, t->loop, &t->bulletin, on_check_wanted, t);
+    head_checked(t->head, result);
     free(result);
     if (view.state == VERDICT_VALID)
         return 0;
@@ -287,6 +207,12 @@ static int first_check(struct trust *t, const struct config *config, struct erro
     return DAEMON_EXIT_FAULT;
 }
 
+static void on_refused(void *ctx, const char *method)
+{
+    struct trust *t = ctx;
+    metric_add(t->metrics, M_REFUSED_CALLS, 1, method);
+}
+
 static int serve(struct trust *t, const struct config *config, struct error *err)
 {
     const struct rpc_metrics rpc = {
@@ -299,14 +225,17 @@ static int serve(struct trust *t, const struct config *config, struct error *err
     metrics_on_collect(t->metrics, collect, t);
     if (config->rpc.trust == NULL)
         return error_set(err, "rpc.trust is not set"), DAEMON_EXIT_CONFIG;
-    int r = watch_new(&t->watch, t->loop, config->rpc.trust, &rpc);
+    watch_new(&t->watch, t->loop);
+    publish(t, true);
+    t->signer = (struct signer){t->def, t->source, &t->bulletin};
+    const struct endpoint_parts parts = {t->watch, t->head, &t->signer};
+    int r = endpoint_new(&t->endpoint, t->loop, config->rpc.trust, &parts, &rpc, on_refused, t);
     if (r < 0)
         return error_set(err, "rpc.trust: %s: %s", config->rpc.trust, strerror(-r)),
                DAEMON_EXIT_FAULT;
     if (config->ops.trust != NULL &&
         ops_listen(&t->listener, t->loop, config->ops.trust, &t->ops, err) < 0)
         return error_prefix(err, "ops.trust"), DAEMON_EXIT_FAULT;
-    publish(t, true);
     loop_timer_arm(t->loop, &t->check_timer, t->core.next_check);
     return 0;
 }
@@ -352,14 +281,22 @@ int trust_reload(void *service, const struct config *config, struct error *err)
     return 0;
 }
 
+static void close_calls(struct trust *t)
+{
+    watch_free(&t->watch);
+    head_free(&t->head);
+    endpoint_free(&t->endpoint);
+}
+
 void trust_stop(void *service)
 {
     struct trust *t = service;
     t->stopping = true;
     loop_timer_cancel(t->loop, &t->check_timer);
     loop_timer_cancel(t->loop, &t->tick_timer);
-    // Once goodbye is said another host may hold the license: nobody must hear "valid" from here.
-    watch_free(&t->watch);
+    // Once goodbye is said another host may hold the license: nobody must hear "valid" from here,
+    // nor get a signature.
+    close_calls(t);
     t->def->stop(t->source);
 }
 
@@ -370,7 +307,7 @@ void trust_free(void *service)
         return;
     loop_timer_cancel(t->loop, &t->check_timer);
     loop_timer_cancel(t->loop, &t->tick_timer);
-    watch_free(&t->watch);
+    close_calls(t);
     http_server_free(&t->listener);
     t->def->free(t->source);
     metrics_free(&t->metrics);

@@ -18,8 +18,28 @@ struct trust_result {
     bool date_known;
     struct wall_time date;
     int64_t took_ms;
+    struct cloud_ledger ledger; // CHECK_OK, CHECK_REFUSED: the head that the backend knows
     char revoked_key_ids[CLOUD_REVOKED_KEYS_MAX][17]; // CHECK_OK
     size_t revoked_key_ids_len;
+};
+
+#define TRUST_SIGNATURE_BYTES_MAX 512
+
+// One signature with the key of the server license. It is the caller's and stays where it is until
+// done() has run, which it does once, on the loop thread, perhaps inside of sign().
+struct trust_signature {
+    uint8_t digest[32]; // in: SHA-256 of the purpose's label and the message, never foreign bytes
+    void (*done)(struct trust_signature *signature);
+    uint8_t bytes[TRUST_SIGNATURE_BYTES_MAX]; // out: ECDSA P-256 in DER, or RSA PKCS #1 v1.5
+    size_t len;                               // 0: the key is not there, or does not sign
+    struct trust_signature *next;             // the source's, while it waits
+};
+
+// The borrow ledger that the server has, as the backend is told it.
+struct trust_ledger {
+    struct cloud_ledger head;
+    bool has_previous;
+    uint8_t previous[32]; // the hash of the ledger that `head` follows
 };
 
 struct trust_events {
@@ -39,10 +59,14 @@ struct trust_source_def {
     int (*open)(struct trust_source **out, struct loop *loop, const struct config *config,
                 const struct trust_events *events, struct error *err);
     const struct server_license *(*license)(const struct trust_source *source);
+    const char *(*certificate)(const struct trust_source *source); // PEM, of license()
     const char *(*where)(const struct trust_source *source); // who confirms it, for people
     // Blocks until the first check has ended; to be called once, before check().
     void (*first)(struct trust_source *source, struct trust_result *out);
-    void (*check)(struct trust_source *source); // not while one runs; events.checked tells
+    // Not while one runs; events.checked tells. `ledger` is only read during the call.
+    void (*check)(struct trust_source *source, const struct trust_ledger *ledger);
+    // With the key of license(). Signatures that wait end before free() returns.
+    void (*sign)(struct trust_source *source, struct trust_signature *signature);
     int (*reload)(struct trust_source *source, const struct config *config, struct error *err);
     void (*stop)(struct trust_source *source); // releases the server license; events.stopped tells
     void (*free)(struct trust_source *source);

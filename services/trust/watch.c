@@ -1,6 +1,7 @@
 #include "services/trust/watch.h"
 
 #include "common/clock.h"
+#include "services/trust/refusal.h"
 
 #include <stdlib.h>
 
@@ -15,9 +16,7 @@ struct waiter {
 };
 
 struct watch {
-    Berth__Trust_Service service; // first: handlers get this as their service
     struct loop *loop;
-    struct rpc_server *server;
     const Berth__Verdict *verdict;
     struct waiter *first, **last; // all wait equally long: the oldest deadline is first
     size_t waiting;
@@ -45,18 +44,12 @@ static void answer_due(void *ctx)
         loop_timer_arm(w->loop, &w->timer, w->first->deadline);
 }
 
-static void on_watch(Berth__Trust_Service *service, const Berth__WatchCall *input,
-                     Berth__Verdict_Closure closure, void *closure_data)
+void watch_call(struct watch *w, const Berth__WatchCall *call, Berth__Verdict_Closure closure,
+                void *closure_data)
 {
-    struct watch *w = (struct watch *)service;
-    if (w->verdict == NULL) {
-        Berth__Error error = BERTH__ERROR__INIT;
-        error.code = 1011;
-        error.service = (char *)(uintptr_t)"trust";
-        rpc_fail(closure_data, &error);
-        return;
-    }
-    if (input->generation != w->verdict->generation || w->waiting >= WAITERS_MAX) {
+    if (w->verdict == NULL)
+        return refuse_unavailable(closure_data, "trust", "There is no verdict yet.");
+    if (call->generation != w->verdict->generation || w->waiting >= WAITERS_MAX) {
         closure(w->verdict, closure_data);
         return;
     }
@@ -72,24 +65,15 @@ static void on_watch(Berth__Trust_Service *service, const Berth__WatchCall *inpu
         loop_timer_arm(w->loop, &w->timer, waiter->deadline);
 }
 
-int watch_new(struct watch **out, struct loop *loop, const char *url,
-              const struct rpc_metrics *metrics)
+void watch_new(struct watch **out, struct loop *loop)
 {
     struct watch *w = calloc(1, sizeof *w);
     if (w == NULL)
         abort();
-    berth__trust__init(&w->service, NULL);
-    w->service.watch = on_watch;
     w->loop = loop;
     w->last = &w->first;
     loop_timer_init(&w->timer, answer_due, w);
-    int r = rpc_server_new(&w->server, loop, url, &w->service.base, metrics);
-    if (r < 0) {
-        free(w);
-        w = NULL;
-    }
     *out = w;
-    return r;
 }
 
 void watch_free(struct watch **watch)
@@ -100,7 +84,6 @@ void watch_free(struct watch **watch)
     while (w->first != NULL)
         answer_first(w);
     loop_timer_cancel(w->loop, &w->timer);
-    rpc_server_free(&w->server);
     free(w);
     *watch = NULL;
 }

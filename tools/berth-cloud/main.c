@@ -102,7 +102,7 @@ static int parse_options(struct arguments *a, int argc, char **argv)
 static void print_server(void *ctx, const struct store_server *s)
 {
     const struct cloud_policy *policy = ctx;
-    char seen[32] = "never", ledger[32] = "-";
+    char seen[32] = "never", ledger[128] = "-";
     int64_t now = clock_wall().s;
     const char *status = s->revoked         ? "revoked"
                          : !s->lease.held   ? "free"
@@ -110,8 +110,8 @@ static void print_server(void *ctx, const struct store_server *s)
                                                                            : "in use";
     if (s->lease.last_seen_s > 0)
         wall_format((struct wall_time){s->lease.last_seen_s}, seen);
-    if (s->has_ledger)
-        snprintf(ledger, sizeof ledger, "%lld", (long long)s->ledger_sequence);
+    if (s->head.present)
+        snprintf(ledger, sizeof ledger, "%lld %s", (long long)s->head.sequence, s->head.hash);
     printf("%-32s %-8s %-20s %s\n", s->id, status, seen, ledger);
 }
 
@@ -131,9 +131,9 @@ static int forget_ledger(struct store *store, const char *id, struct error *err)
 {
     struct store_server server;
     int r = store_read(store, id, &server, err);
-    if (r < 0 || !server.has_ledger)
+    if (r < 0 || !server.head.present)
         return r < 0 ? r : 1;
-    server.has_ledger = false;
+    server.head = (struct ledger_head){0};
     return store_write(store, &server, err);
 }
 

@@ -18,22 +18,39 @@ bool cloud_server_id_valid(const char *id)
            strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
 }
 
-static int parse_ledger(struct cloud_request *out, const cJSON *root, struct error *err)
+// The hex digits of `bytes` bytes into out, in lower case. True also if the member is absent and
+// may be; then out is "".
+static bool take_hex(const cJSON *object, const char *name, size_t bytes, bool optional, char *out)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+    uint8_t raw[32];
+    if (item == NULL || cJSON_IsNull(item))
+        return optional;
+    const char *hex = cJSON_GetStringValue(item);
+    if (hex == NULL || strlen(hex) != 2 * bytes ||
+        hex_decode(hex, 2 * bytes, raw, sizeof raw) != (int)bytes)
+        return false;
+    hex_encode(raw, bytes, out);
+    return true;
+}
+
+static int parse_ledger(struct ledger_claim *out, const cJSON *root, struct error *err)
 {
     const cJSON *ledger = cJSON_GetObjectItemCaseSensitive(root, "ledger");
     if (ledger == NULL || cJSON_IsNull(ledger))
         return 0;
     const cJSON *sequence = cJSON_GetObjectItemCaseSensitive(ledger, "sequence");
-    const char *hash = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(ledger, "hash"));
-    uint8_t raw[32];
     if (!cJSON_IsNumber(sequence) || !(sequence->valuedouble >= 0) ||
         !(sequence->valuedouble <= SEQUENCE_MAX) ||
-        (double)(int64_t)sequence->valuedouble != sequence->valuedouble || hash == NULL ||
-        hex_decode(hash, strlen(hash), raw, sizeof raw) != (int)sizeof raw)
-        return error_set(err, "\"ledger\" is neither null nor {sequence, hash}"), -EINVAL;
-    out->has_ledger = true;
-    out->ledger_sequence = (int64_t)sequence->valuedouble;
-    hex_encode(raw, sizeof raw, out->ledger_hash);
+        (double)(int64_t)sequence->valuedouble != sequence->valuedouble ||
+        !take_hex(ledger, "hash", 32, false, out->head.hash) ||
+        !take_hex(ledger, "epoch", 16, true, out->head.epoch) ||
+        !take_hex(ledger, "previous", 32, true, out->previous))
+        return error_set(err, "\"ledger\" is neither null nor {sequence, hash, epoch, previous}"),
+               -EINVAL;
+    out->head.present = true;
+    out->head.sequence = (int64_t)sequence->valuedouble;
+    out->has_previous = out->previous[0] != '\0';
     return 0;
 }
 
@@ -51,7 +68,7 @@ static int parse_root(struct cloud_request *out, const cJSON *root, struct error
     snprintf(out->server_id, sizeof out->server_id, "%s", id);
     out->has_token = token[0] != '\0';
     crypto_sha256(token, strlen(token), out->token_hash);
-    return parse_ledger(out, root, err);
+    return parse_ledger(&out->ledger, root, err);
 }
 
 int cloud_request_parse(struct cloud_request *out, const char *text, size_t len,
@@ -63,6 +80,18 @@ int cloud_request_parse(struct cloud_request *out, const char *text, size_t len,
     int r = root != NULL ? parse_root(out, root, err) : -EINVAL;
     arena_free(&arena);
     return r;
+}
+
+static void add_head(struct buf *out, const struct ledger_head *head)
+{
+    if (!head->present) {
+        buf_add_str(out, "null");
+        return;
+    }
+    buf_printf(out, "{\"sequence\":%lld,\"hash\":\"%s\"", (long long)head->sequence, head->hash);
+    if (head->epoch[0] != '\0')
+        buf_printf(out, ",\"epoch\":\"%s\"", head->epoch);
+    buf_add_char(out, '}');
 }
 
 static int answer_write(struct buf *out, struct store *store, const struct store_server *server,
@@ -79,11 +108,7 @@ static int answer_write(struct buf *out, struct store *store, const struct store
     else
         buf_printf(out, "\"refused\",\"reason\":\"%s\"", reason);
     buf_printf(out, ",\"nextCheckSeconds\":%u,\"token\":\"%s\",\"ledger\":", next_check_s, token);
-    if (server->has_ledger)
-        buf_printf(out, "{\"sequence\":%lld,\"hash\":\"%s\"}", (long long)server->ledger_sequence,
-                   server->ledger_hash);
-    else
-        buf_add_str(out, "null");
+    add_head(out, &server->head);
     buf_add_str(out, ",\"revokedKeyIds\":[");
     for (int i = 0; i < n; i++)
         buf_printf(out, "%s\"%s\"", i > 0 ? "," : "", keys[i]);
@@ -91,18 +116,8 @@ static int answer_write(struct buf *out, struct store *store, const struct store
     return 0;
 }
 
-// A ledger that is older than the head we know, or another one of the same length, was put back or
-// copied.
-static bool ledger_fits(const struct store_server *server, const struct cloud_request *request)
-{
-    if (!server->has_ledger || !request->has_ledger)
-        return true;
-    if (request->ledger_sequence == server->ledger_sequence)
-        return strcmp(request->ledger_hash, server->ledger_hash) == 0;
-    return request->ledger_sequence > server->ledger_sequence;
-}
-
-static const char *refusal(const struct store_server *server, const struct cloud_request *request,
+// NULL: yes, and then the ledger's head has moved.
+static const char *refusal(struct store_server *server, const struct cloud_request *request,
                            bool expired, int64_t silence_s, int64_t now_s)
 {
     const uint8_t *presented = request->has_token ? request->token_hash : NULL;
@@ -112,7 +127,7 @@ static const char *refusal(const struct store_server *server, const struct cloud
         return "expired";
     if (!lease_may_take(&server->lease, presented, now_s, silence_s))
         return "in-use-elsewhere";
-    if (!ledger_fits(server, request))
+    if (!ledger_head_move(&server->head, &request->ledger))
         return "ledger-rollback";
     return NULL;
 }
@@ -134,11 +149,6 @@ int cloud_validate(struct store *store, const struct cloud_request *request, boo
         hex_encode(random, sizeof random, token);
         crypto_sha256(token, strlen(token), hash);
         lease_take(&server.lease, request->has_token ? request->token_hash : NULL, hash, now_s);
-        if (request->has_ledger) {
-            server.has_ledger = true;
-            server.ledger_sequence = request->ledger_sequence;
-            memcpy(server.ledger_hash, request->ledger_hash, sizeof server.ledger_hash);
-        }
         r = store_write(store, &server, err);
     }
     if (r == 0)

@@ -10,9 +10,7 @@ struct cloud_request {
     char server_id[SERVER_ID_MAX + 1];
     bool has_token;
     uint8_t token_hash[LEASE_HASH_BYTES];
-    bool has_ledger;
-    int64_t ledger_sequence;
-    char ledger_hash[65];
+    struct ledger_claim ledger;
 };
 
 struct cloud_policy {

@@ -17,14 +17,15 @@ static const char schema[] =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
     "CREATE TABLE IF NOT EXISTS servers(server_id TEXT PRIMARY KEY, held INTEGER NOT NULL,"
     " current BLOB NOT NULL, previous BLOB, last_seen_s INTEGER NOT NULL,"
-    " ledger_sequence INTEGER, ledger_hash TEXT) WITHOUT ROWID;"
+    " ledger_sequence INTEGER, ledger_hash TEXT, ledger_epoch TEXT) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS revoked(server_id TEXT PRIMARY KEY, since_s INTEGER NOT NULL)"
     " WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS revoked_keys(key_id TEXT PRIMARY KEY) WITHOUT ROWID;";
 
 #define SELECT_ALL                                                                                 \
     "SELECT ids.id, servers.held, servers.current, servers.previous, servers.last_seen_s,"         \
-    " servers.ledger_sequence, servers.ledger_hash, revoked.server_id IS NOT NULL FROM "
+    " servers.ledger_sequence, servers.ledger_hash, revoked.server_id IS NOT NULL,"               \
+    " servers.ledger_epoch FROM "
 
 static const char select_one[] =
     SELECT_ALL "(SELECT ?1 AS id) AS ids LEFT JOIN servers ON servers.server_id = ids.id"
@@ -35,7 +36,7 @@ static const char select_each[] =
                " LEFT JOIN revoked ON revoked.server_id = ids.id ORDER BY ids.id";
 static const char upsert[] =
     "INSERT OR REPLACE INTO servers(server_id, held, current, previous, last_seen_s,"
-    " ledger_sequence, ledger_hash) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    " ledger_sequence, ledger_hash, ledger_epoch) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 static int failed(const struct store *s, struct error *err)
 {
@@ -55,6 +56,19 @@ static int prepare(struct store *s, const char *sql, sqlite3_stmt **out, struct 
     return rc == SQLITE_OK ? 0 : failed(s, err);
 }
 
+// A file of before there were epochs.
+static int upgrade(struct store *s, struct error *err)
+{
+    sqlite3_stmt *st = NULL;
+    int r = prepare(s, "SELECT 1 FROM pragma_table_info('servers') WHERE name = 'ledger_epoch'",
+                    &st, err);
+    if (r < 0)
+        return r;
+    bool there = sqlite3_step(st) == SQLITE_ROW;
+    sqlite3_finalize(st);
+    return there ? 0 : run(s, "ALTER TABLE servers ADD COLUMN ledger_epoch TEXT", err);
+}
+
 int store_open(struct store **out, const char *path, bool create, struct error *err)
 {
     struct store *s = calloc(1, sizeof *s);
@@ -68,6 +82,8 @@ int store_open(struct store **out, const char *path, bool create, struct error *
         sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
         r = run(s, schema, err);
     }
+    if (r == 0)
+        r = upgrade(s, err);
     if (r == 0)
         r = prepare(s, select_one, &s->read, err);
     if (r == 0)
@@ -132,10 +148,11 @@ static void row_read(sqlite3_stmt *st, struct store_server *out)
     column_hash(st, 2, out->lease.current);
     out->lease.has_previous = column_hash(st, 3, out->lease.previous);
     out->lease.last_seen_s = sqlite3_column_int64(st, 4);
-    out->has_ledger = sqlite3_column_type(st, 5) != SQLITE_NULL;
-    out->ledger_sequence = sqlite3_column_int64(st, 5);
-    column_text(st, 6, out->ledger_hash, sizeof out->ledger_hash);
+    out->head.present = sqlite3_column_type(st, 5) != SQLITE_NULL;
+    out->head.sequence = sqlite3_column_int64(st, 5);
+    column_text(st, 6, out->head.hash, sizeof out->head.hash);
     out->revoked = sqlite3_column_int(st, 7) != 0;
+    column_text(st, 8, out->head.epoch, sizeof out->head.epoch);
 }
 
 int store_read(struct store *store, const char *id, struct store_server *out, struct error *err)
@@ -159,9 +176,10 @@ int store_write(struct store *store, const struct store_server *server, struct e
     if (l->has_previous)
         sqlite3_bind_blob(st, 4, l->previous, LEASE_HASH_BYTES, SQLITE_STATIC);
     sqlite3_bind_int64(st, 5, l->last_seen_s);
-    if (server->has_ledger) {
-        sqlite3_bind_int64(st, 6, server->ledger_sequence);
-        sqlite3_bind_text(st, 7, server->ledger_hash, -1, SQLITE_STATIC);
+    if (server->head.present) {
+        sqlite3_bind_int64(st, 6, server->head.sequence);
+        sqlite3_bind_text(st, 7, server->head.hash, -1, SQLITE_STATIC);
+        sqlite3_bind_text(st, 8, server->head.epoch, -1, SQLITE_STATIC);
     }
     int r = sqlite3_step(st) == SQLITE_DONE ? 0 : failed(store, err);
     sqlite3_reset(st);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/core/error.h"
+#include "tools/berth-cloud/ledger_head.h"
 #include "tools/berth-cloud/lease.h"
 
 #include <stddef.h>
@@ -16,9 +17,7 @@ struct store_server {
     char id[SERVER_ID_MAX + 1];
     bool revoked;
     struct lease lease;
-    bool has_ledger;
-    int64_t ledger_sequence;
-    char ledger_hash[65];
+    struct ledger_head head;
 };
 
 int store_open(struct store **out, const char *path, bool create, struct error *err);
