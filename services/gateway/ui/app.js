@@ -7,7 +7,7 @@ import { explain } from "./errors.js";
 import { chooseLicense, markField, setBusy, startForm, updateForm, wishedPeriod } from "./form.js";
 import { renderLicenses, timelineRange } from "./licenses.js";
 import { invalidity, licenseKey } from "./rules.js";
-import { MINUTE, formatDuration, formatTime, formatTimeZoned, parseTime, zoneAt, zoneName }
+import { MINUTE, formatDuration, formatTime, formatSoon, parseTime, zoneAt, zoneName }
   from "./times.js";
 import { withToken } from "./token_dialog.js";
 
@@ -29,8 +29,9 @@ function lends() {
 function drawLicenses() {
   if (!data.limits)
     return;
-  renderLicenses(byId("licenses"), { licenses: data.licenses, now: now(), chosen: data.chosen,
-    wished: wishedPeriod(), range: timelineRange(now(), data.limits.maxAhead), lends: lends() },
+  const wished = wishedPeriod();
+  renderLicenses(byId("licenses"), { licenses: data.licenses, now: now(), chosen: data.chosen, wished,
+    range: timelineRange(now(), data.licenses, wished), lends: lends() },
   { choose, rerender: drawLicenses });
 }
 
@@ -154,10 +155,10 @@ function clearOutcome(box) {
 
 function showBorrowed(borrowed) {
   const begins = parseTime(borrowed.validFrom);
-  const when = begins > now() ? `from ${formatTimeZoned(begins)} ` : "";
+  const when = begins > now() ? `from ${formatSoon(begins)} ` : "";
   showOutcome(byId("outcome"), "good",
     make("p", {}, make("strong", {}, "Borrowed."), ` It is yours ${when}until ${
-      formatTimeZoned(parseTime(borrowed.validUntil))}.`),
+      formatSoon(parseTime(borrowed.validUntil))}.`),
     make("p", {}, make("code", {}, borrowed.fileName), " was handed to your downloads. Put it into the license folder of the application on ",
       make("code", {}, borrowed.hostId), "; it needs no connection there."),
     make("button", { type: "button", id: "save-again",

@@ -1,7 +1,7 @@
 // The table of borrows, each with its file to download again.
 
 import { make, replaceKeepingFocus } from "./dom.js";
-import { formatDuration, formatTime, parseTime, zoneAt } from "./times.js";
+import { formatAbout, formatSoon, parseTime } from "./times.js";
 
 const ROWS = 50; // rows shown at once; more on request
 const FILTER_FROM = 8; // from so many borrows on there is a filter
@@ -9,34 +9,31 @@ const FILTER_FROM = 8; // from so many borrows on there is a filter
 let rows = ROWS;
 
 function cell(label, ...content) {
-  return make("td", { "data-label": label }, make("div", {}, ...content));
+  return make("td", { role: "cell", "data-label": label }, make("div", {}, ...content));
 }
 
 function status(borrow, now) {
   const from = parseTime(borrow.validFrom), until = parseTime(borrow.validUntil);
   if (now < from)
-    return make("span", { class: "state later" }, `begins in ${formatDuration(from - now)}`);
+    return make("span", { class: "state later" }, `begins in ${formatAbout(from - now)}`);
   if (now < until)
-    return make("span", { class: "state running" }, `${formatDuration(until - now)} left`);
+    return make("span", { class: "state running" }, `${formatAbout(until - now)} left`);
   return make("span", { class: "state over" }, "over");
 }
 
-function time(iso) {
-  const ms = parseTime(iso);
-  return make("time", { datetime: iso }, `${formatTime(ms)} ${zoneAt(ms)}`);
-}
+const time = (iso) => make("time", { datetime: iso }, formatSoon(parseTime(iso)));
 
 function row(borrow, state, actions) {
   const license = state.licenses.find((l) => l.uuid === borrow.uuid && l.feature === borrow.feature);
-  const version = license ? ` ${license.version} ${license.edition}` : "";
-  return make("tr", {},
-    cell("License", make("bdi", {}, borrow.feature), make("span", { class: "version" }, version)),
+  const version = license ? `${license.version} ${license.edition}` : "no longer on the server";
+  return make("tr", { role: "row" },
+    cell("License", make("bdi", {}, borrow.feature), " ",
+      make("span", { class: "version" }, version)),
     cell("Host ID", make("code", {}, borrow.hostId)),
-    cell("Begins", time(borrow.validFrom)),
-    cell("Ends", time(borrow.validUntil)),
+    cell("Period", time(borrow.validFrom), " – ", time(borrow.validUntil)),
     cell("State", status(borrow, state.now)),
     cell("File", make("button", { type: "button", "data-key": `get ${borrow.borrowId}`,
-      "aria-label": `Download ${borrow.fileName} again`,
+      "aria-label": `Download ${borrow.fileName} again`, title: borrow.fileName,
       onclick: () => actions.download(borrow) }, "Download")));
 }
 
@@ -55,11 +52,13 @@ export function renderBorrows(parent, filterField, state, actions) {
   if (!found.length)
     return parent.replaceChildren(make("p", { class: "panel quiet" },
       state.borrows.length ? "None of the borrows contains this." : "Nothing is borrowed."));
-  const head = ["License", "Host ID", "Begins", "Ends", "State", "File"];
-  const table = make("table", {},
+  // The roles stay when a narrow screen lays the rows out as cards.
+  const heads = ["License", "Host ID", "Period", "State", "File"].map((h) =>
+    make("th", { scope: "col", role: "columnheader" }, h));
+  const table = make("table", { role: "table" },
     make("caption", { class: "sr-only" }, "Borrowed licenses"),
-    make("thead", {}, make("tr", {}, ...head.map((h) => make("th", { scope: "col" }, h)))),
-    make("tbody", {}, ...found.slice(0, rows).map((b) => row(b, state, actions))));
+    make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...heads)),
+    make("tbody", { role: "rowgroup" }, ...found.slice(0, rows).map((b) => row(b, state, actions))));
   const more = found.length > rows && make("button", { type: "button", "data-key": "more rows",
     onclick: () => { rows += ROWS; actions.rerender(); } },
   `Show more (${found.length - rows} are hidden)`);

@@ -1,7 +1,7 @@
 // What an error of the server means for the person in front of the page: one row for each code.
 // explain() is pure. {title, text, field}: field names the part of the form that is meant.
 
-import { formatTimeZoned, parseTime } from "./times.js";
+import { formatSoon, formatTimeZoned, parseTime } from "./times.js";
 
 const NOT_LICENSED = {
   "dongle-absent": "its dongle is not plugged in",
@@ -57,7 +57,7 @@ const RPC = {
   1007: (e) => {
     const from = parseTime(e.data.from), until = parseTime(e.data.until);
     const when = Number.isFinite(from) && Number.isFinite(until) ?
-      `From ${formatTimeZoned(from)} to ${formatTimeZoned(until)} every seat is borrowed.`
+      `From ${formatSoon(from)} to ${formatSoon(until)} every seat is borrowed.`
       : "Every seat is borrowed at some time of this period.";
     return { title: "No seat is left to borrow", field: "until",
       text: `${when} Choose another period or another license.` };

@@ -4,7 +4,7 @@
 import { byId, make, setText } from "./dom.js";
 import { checkHostId, checkPeriod, firstFull, invalidity, latestEnd, licenseKey,
   looksLikeUnfinishedMac, seatsOf } from "./rules.js";
-import { DAY, HOUR, MINUTE, formatDuration, formatTimeZoned, fromLocalInput, isoTime, toLocalInput }
+import { DAY, HOUR, MINUTE, formatDuration, formatSoon, fromLocalInput, isoTime, toLocalInput }
   from "./times.js";
 
 const form = byId("borrow"), fields = byId("fields");
@@ -87,7 +87,7 @@ function showLicense(problem) {
 function showLimits() {
   const { limits } = state, now = state.now(), last = latestEnd(begin(now), limits, chosenLicense(), now);
   setText(byId("limits"), `At most ${formatDuration(limits.maxPeriod)}; here until ${
-    formatTimeZoned(last)} at the latest. No borrow ends more than ${
+    formatSoon(last)} at the latest. No borrow ends more than ${
     formatDuration(limits.maxAhead)} from now.`);
   from.min = until.min = toLocalInput(now);
   from.max = toLocalInput(now + limits.maxAhead);
@@ -101,10 +101,10 @@ function summaryText(found) {
   const l = chosenLicense(), now = state.now(), p = period();
   if (Object.keys(found).length)
     return null;
-  const start = p.from === null ? "now" : formatTimeZoned(p.from);
+  const start = p.from === null ? "now" : formatSoon(p.from);
   const id = checkHostId(host.value.trim());
   return [make("p", {}, make("strong", {}, make("bdi", {}, l.feature), ` ${l.version}`), " for ",
-    make("code", {}, id.stored), `, from ${start} until ${formatTimeZoned(p.until)}: ${
+    make("code", {}, id.stored), `, from ${start} until ${formatSoon(p.until)}: ${
       formatDuration(roundUp(p.until - begin(now)))}.`),
   make("p", { class: "quiet" }, "A borrowed license cannot be given back before.")];
 }
@@ -114,8 +114,8 @@ function showSummary(found) {
   const full = wished && l && firstFull(l, wished.from, wished.until);
   const lines = summaryText(found) ?? [];
   if (full)
-    lines.push(make("p", { class: "warn" }, `⚠ From ${formatTimeZoned(full.from)} to ${
-      formatTimeZoned(full.until)} every seat of it is borrowed already.`));
+    lines.push(make("p", { class: "warn" }, `⚠ From ${formatSoon(full.from)} to ${
+      formatSoon(full.until)} every seat of it is borrowed already.`));
   const box = byId("summary");
   box.hidden = !lines.length;
   // A live region: touched only when it says something else.
@@ -159,15 +159,16 @@ function showLengths(changed) {
 
 // ---- filling ----
 
-function optionText(l, now) {
-  const seats = seatsOf(l, now), bad = invalidity(l, now);
-  return `${l.feature} ${l.version} ${l.edition}${l.modules ? ` ${l.modules}` : ""} – ${
-    bad || `${seats.free} of ${seats.count} free`} (${l.uuid.slice(0, 8)})`;
-}
+const optionText = (l) => `${l.feature} ${l.version} ${l.edition}${l.modules && ` · ${l.modules}`}`;
 
 function fillLicenses(now) {
-  const options = state.licenses.map((l) => make("option", { value: licenseKey(l),
-    disabled: invalidity(l, now) === "expired" }, optionText(l, now)));
+  const texts = state.licenses.map(optionText);
+  const options = state.licenses.map((l, i) => {
+    const alike = texts.filter((t) => t === texts[i]).length > 1 ? ` (${l.uuid.slice(0, 8)})` : "";
+    const expired = invalidity(l, now) === "expired";
+    return make("option", { value: licenseKey(l), disabled: expired },
+      `${texts[i]}${alike}${expired ? " – expired" : ""}`);
+  });
   license.replaceChildren(make("option", { value: "" }, "Choose a license"), ...options);
   license.value = state.chosen;
 }

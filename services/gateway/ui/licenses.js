@@ -2,7 +2,7 @@
 
 import { make, replaceKeepingFocus } from "./dom.js";
 import { assignLanes, invalidity, licenseKey, seatsOf } from "./rules.js";
-import { DAY, formatDate, formatDay, formatDuration, formatTimeZoned, parseTime, plural, startOfDay }
+import { DAY, formatDate, formatDay, formatDuration, formatSoon, parseTime, startOfDay }
   from "./times.js";
 
 const SEATS_DRAWN = 40; // above, the bar is proportional
@@ -29,9 +29,8 @@ function seatBar(seats) {
 }
 
 function seatText(seats) {
-  return make("p", { class: "seat-text" },
-    make("strong", { class: seats.free ? "" : "none" }, `${seats.free} free`),
-    ` · ${seats.inUse} in use · ${seats.borrowed} borrowed · ${plural(seats.count, "seat")}`);
+  return make("p", {}, make("strong", { class: seats.free ? "" : "none" }, `${seats.free} free`),
+    ` of ${seats.count} · ${seats.inUse} in use · ${seats.borrowed} borrowed`);
 }
 
 // ---- timeline ----
@@ -44,8 +43,9 @@ function place(node, from, until, range) {
 }
 
 function axis(range, now) {
-  const scale = make("div", { class: "axis", "aria-hidden": "true" });
-  for (let days = 0; startOfDay(range.from, days) < range.until - DAY; days += range.step) {
+  const dense = (range.until - range.from) / range.step > 4.5 * DAY;
+  const scale = make("div", { class: dense ? "axis dense" : "axis", "aria-hidden": "true" });
+  for (let days = 0; startOfDay(range.from, days) < range.until; days += range.step) {
     const at = startOfDay(range.from, days);
     const mark = make("span", { class: "tick" }, days === 0 ? "today" : formatDay(at));
     scale.append(place(mark, at, at, range));
@@ -55,7 +55,7 @@ function axis(range, now) {
 }
 
 function bar(period, range) {
-  const text = `${period.hostId}, ${formatTimeZoned(period.from)} to ${formatTimeZoned(period.until)}`;
+  const text = `${period.hostId}, ${formatSoon(period.from)} to ${formatSoon(period.until)}`;
   const node = make("li", { class: "bar", title: text },
     make("span", { class: "sr-only" }, text),
     make("span", { class: "bar-label", "aria-hidden": "true" }, period.hostId));
@@ -82,17 +82,15 @@ function timeline(license, state, wished, rerender) {
   const list = make("ul", { class: "bars", "aria-label": "Borrowed periods" },
     ...placed.filter((p) => p.lane < shown).map((p) => bar(p, state.range)));
   list.style.height = `calc(${shown} * var(--lane))`;
-  const box = make("div", { class: "timeline" }, axis(state.range, state.now), list);
-  if (wished) {
-    const own = make("div", { class: "bars" }, preview(wished, state.range));
-    box.append(own);
-  }
-  if (lanes > LANES_SHOWN)
-    box.append(make("button", { type: "button", class: "link", "data-key": `more ${key}`,
-      "aria-expanded": String(all),
-      onclick: () => { all ? opened.delete(key) : opened.add(key); rerender(); } },
-    all ? "Show fewer" : `Show all ${periods.length} borrowed periods`));
-  return box;
+  const box = make("div", { class: "timeline" }, axis(state.range, state.now), list,
+    wished && make("div", { class: "bars" }, preview(wished, state.range)));
+  if (lanes <= LANES_SHOWN)
+    return box;
+  const more = make("button", { type: "button", class: "link small", "data-key": `more ${key}`,
+    "aria-expanded": String(all),
+    onclick: () => { all ? opened.delete(key) : opened.add(key); rerender(); } },
+  all ? "Show fewer" : `Show all ${periods.length} borrowed periods`);
+  return make("div", {}, box, more);
 }
 
 // ---- cards ----
@@ -104,12 +102,11 @@ function title(license) {
 
 function details(license, now) {
   const until = parseTime(license.validUntil);
-  const parts = [license.modules ? `modules ${license.modules}` : "no modules",
-    until === undefined ? "valid without end"
-      : `valid until ${formatDate(until)}${until > now && until - now < 14 * DAY
-        ? ` (${formatDuration(until - now)} left)` : ""}`];
-  return make("p", { class: "quiet small details" }, parts.join(" · "), " · ",
-    make("code", { class: "uuid" }, license.uuid));
+  const left = until > now && until - now < 14 * DAY ? ` (${formatDuration(until - now)} left)` : "";
+  return make("p", { class: "quiet small details" },
+    license.modules ? `modules ${license.modules}` : "no modules",
+    until === undefined ? " · valid without end" : ` · valid until ${formatDate(until)}${left}`,
+    " · ", make("code", {}, license.uuid));
 }
 
 function card(license, state, actions) {
@@ -128,10 +125,14 @@ function card(license, state, actions) {
     timeline(license, state, chosen && state.wished, actions.rerender));
 }
 
-// The days that all timelines show, so that they can be compared: as far as one can borrow.
-export function timelineRange(now, maxAhead) {
-  const from = startOfDay(now), until = Math.max(now + maxAhead, startOfDay(now, 1));
-  return { from, until, step: Math.max(1, Math.ceil((until - from) / DAY / 6)) };
+// The days that all timelines show, so that they can be compared: whole weeks, two at least, up to
+// the last end of a period.
+export function timelineRange(now, licenses, wished) {
+  const ends = licenses.flatMap((l) => (l.borrowedIntervals ?? []).map((b) => parseTime(b.validUntil)));
+  const last = Math.max(now, wished?.until ?? 0, ...ends);
+  const from = startOfDay(now);
+  const weeks = Math.max(2, Math.ceil((last - from) / DAY / 7));
+  return { from, until: startOfDay(from, 7 * weeks), step: weeks > 2 ? 7 : 2 };
 }
 
 // state: {licenses, now, range, chosen, wished, lends}; actions: {choose(key), rerender()}.

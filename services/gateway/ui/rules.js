@@ -1,7 +1,7 @@
 // What may be borrowed, as the server decides it (docs of BorrowLicenseV1): so that the page can say
 // so before it is asked. The server decides again; this is help, not protection. Pure functions.
 
-import { formatDuration, formatTimeZoned, parseTime } from "./times.js";
+import { formatDuration, formatSoon, formatTimeZoned, parseTime } from "./times.js";
 
 const PAST_MS = 5 * 60_000; // a beginning this far back is taken as now
 
@@ -94,10 +94,10 @@ export function checkPeriod(period, limits, license, now) {
       : "It must end after it begins.");
   if (until > now + limits.maxAhead)
     return refuse("until", "too-far-ahead", "Too far ahead: it must end by " +
-      `${formatTimeZoned(now + limits.maxAhead)}, ${formatDuration(limits.maxAhead)} from now.`);
+      `${formatSoon(now + limits.maxAhead)}, ${formatDuration(limits.maxAhead)} from now.`);
   if (until > from + limits.maxPeriod)
     return refuse("until", "period-too-long", `Too long: at most ${formatDuration(limits.maxPeriod)}` +
-      `, so until ${formatTimeZoned(from + limits.maxPeriod)}.`);
+      `, so until ${formatSoon(from + limits.maxPeriod)}.`);
   const first = parseTime(license?.validFrom), last = parseTime(license?.validUntil);
   if (first !== undefined && from < first)
     return refuse("from", "license-not-yet-valid",

@@ -45,16 +45,21 @@ export function zoneAt(ms) {
   return parts.find((p) => p.type === "timeZoneName").value;
 }
 
-const DATE_TIME = { weekday: "short", day: "numeric", month: "short", year: "numeric",
-  hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const CLOCK = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const DAY_TIME = { weekday: "short", day: "numeric", month: "short", ...CLOCK };
 
 // "Tue, 1 Dec 2026, 14:00"
 export function formatTime(ms) {
-  return new Intl.DateTimeFormat(LANGUAGE, DATE_TIME).format(ms);
+  return new Intl.DateTimeFormat(LANGUAGE, { ...DAY_TIME, year: "numeric" }).format(ms);
 }
 
 export function formatTimeZoned(ms) {
   return `${formatTime(ms)} ${zoneAt(ms)}`;
+}
+
+// "Tue, 1 Dec, 14:00 CET": for times within the weeks of a borrow, which need no year.
+export function formatSoon(ms) {
+  return `${new Intl.DateTimeFormat(LANGUAGE, DAY_TIME).format(ms)} ${zoneAt(ms)}`;
 }
 
 // "1 Dec"
@@ -68,14 +73,14 @@ export function formatDate(ms) {
     .format(ms);
 }
 
-export function plural(n, word) {
+function plural(n, word) {
   return `${n} ${word}${n === 1 ? "" : "s"}`;
 }
 
 const UNITS = [["day", DAY], ["hour", HOUR], ["minute", MINUTE]];
 
-// "7 days", "2 days 3 hours", "90 seconds": rounded down, the two greatest units.
-export function formatDuration(ms) {
+// "7 days", "2 days 3 hours", "90 seconds": rounded down, the greatest units (two, if not told).
+export function formatDuration(ms, units = 2) {
   if (ms < 2 * MINUTE)
     return plural(Math.floor(ms / 1000), "second");
   const words = [];
@@ -87,10 +92,13 @@ export function formatDuration(ms) {
       words.push(plural(n, name));
     else if (words.length > 0)
       break;
-    if (words.length === 2)
-      break;
   }
-  return words.join(" ");
+  return words.slice(0, units).join(" ");
+}
+
+// As precise as somebody wants to know who looks how long something still lasts.
+export function formatAbout(ms) {
+  return formatDuration(ms, ms >= DAY && ms < 3 * DAY ? 2 : 1);
 }
 
 // The start of the day of the browser's zone that is `days` after the day of ms.
