@@ -15,6 +15,7 @@ struct certified_key {
     char id[17];
     uint8_t raw[ED25519_PUBLIC_BYTES];
     struct crypto_cert *cert;
+    const char *pem;
     bool verified, good;
     char reason[160];
 };
@@ -46,6 +47,7 @@ static void read_certificates(struct checker *c)
             continue;
         }
         crypto_key_id(k->raw, k->id);
+        k->pem = pem;
         c->certified_len++;
     }
 }
@@ -97,6 +99,7 @@ static const uint8_t *find_key(struct checker *c, const char *id, struct license
         if (certified_good(c, k)) {
             r->refusal = LICENSE_OK;
             r->reason[0] = '\0';
+            r->certificate = k->pem;
             return k->raw;
         }
         refuse(r, LICENSE_UNKNOWN_KEY, k->reason);
@@ -106,7 +109,11 @@ static const uint8_t *find_key(struct checker *c, const char *id, struct license
 
 static void check_block(struct checker *c, const struct license_block *b, struct license_record *r)
 {
-    *r = (struct license_record){.block = b->raw, .block_len = b->raw_len, .line = b->line};
+    *r = (struct license_record){.block = b->raw,
+                                 .block_len = b->raw_len,
+                                 .whole = b->whole,
+                                 .whole_len = b->whole_len,
+                                 .line = b->line};
     memcpy(r->key_id, b->key_id, sizeof r->key_id);
     memcpy(r->signature, b->signature, sizeof r->signature);
     if (b->refusal) {
@@ -139,16 +146,24 @@ static struct license_set *set_new(size_t arena_bytes)
     struct arena *arena = arena_new(arena_bytes);
     struct license_set *set = arena_zalloc(arena, sizeof *set);
     set->arena = arena;
+    atomic_init(&set->refs, 1);
     return set;
 }
 
 void license_set_free(struct license_set **set)
 {
-    if (*set) {
-        struct arena *arena = (*set)->arena;
-        *set = NULL;
+    struct license_set *s = *set;
+    *set = NULL;
+    if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
+        struct arena *arena = s->arena;
         arena_free(&arena);
     }
+}
+
+struct license_set *license_set_share(struct license_set *set)
+{
+    atomic_fetch_add(&set->refs, 1);
+    return set;
 }
 
 static void refuse_file(struct license_set *set, enum license_refusal refusal, const char *reason)

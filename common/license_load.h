@@ -6,6 +6,7 @@
 #include "common/core/license_block.h"
 #include "common/crypto.h"
 
+#include <stdatomic.h>
 #include <sys/stat.h>
 
 struct license_keys {
@@ -24,6 +25,9 @@ struct license_record {
     uint8_t signature[64];
     const char *block; // the block as it stands in the file, without BEGIN and END lines
     size_t block_len;
+    const char *whole; // from the BEGIN line to the signature line, as in the file
+    size_t whole_len;
+    const char *certificate; // PEM: of its key, where that is what makes it trusted; else NULL
     unsigned line; // of BEGIN; of a refused file: 0
     enum license_refusal refusal;
     char reason[256]; // for people; "" when good
@@ -37,6 +41,7 @@ struct license_set {
     const char **servers; // the server= lines
     size_t servers_len;
     struct arena *arena; // owns all of it
+    atomic_uint refs;
 };
 
 // Reads the file (symlinks are followed; only a regular file of at most 1 MiB is accepted, and
@@ -48,3 +53,5 @@ void license_load_file(struct license_set **out, const char *path, const struct 
 void license_load_text(struct license_set **out, const char *text, size_t len,
                        const struct license_keys *keys);
 void license_set_free(struct license_set **set);
+// One more owner, who calls license_set_free as well; on any thread. A set does not change.
+struct license_set *license_set_share(struct license_set *set);

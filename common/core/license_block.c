@@ -106,14 +106,15 @@ static char *add_normalised(char *o, const struct line *l)
     return o + l->len + 1;
 }
 
-static enum license_refusal parse_block(struct parser *s)
+static enum license_refusal parse_block(struct parser *s, const char *begin)
 {
     if (s->out->blocks_len == LICENSE_BLOCKS_MAX)
         return refuse(s, LICENSE_TOO_LARGE, "more than 1,000 license blocks in one file");
     s->out->blocks = grow(s->arena, s->out->blocks, s->out->blocks_len, &s->blocks_cap,
                           sizeof *s->out->blocks);
     struct license_block *b = &s->out->blocks[s->out->blocks_len++];
-    *b = (struct license_block){.line = s->line, .raw = s->p, .refusal = LICENSE_UNSIGNED};
+    *b = (struct license_block){
+        .line = s->line, .raw = s->p, .whole = begin, .refusal = LICENSE_UNSIGNED};
     snprintf(b->reason, sizeof b->reason, "no signature line directly after END");
 
     // The end first, so that exactly as much is allocated as the block can need.
@@ -163,6 +164,7 @@ static void parse_signature(struct license_block *b, const struct line *l)
         good = base64_decode(p, (size_t)(end - p), b->signature, sizeof b->signature) == 64;
     }
     b->refusal = good ? LICENSE_OK : LICENSE_SYNTAX;
+    b->whole_len = (size_t)(l->next - b->whole);
     snprintf(b->reason, sizeof b->reason, "%s",
              good ? "" : "the signature line is not 'signature: <key id> <base64>'");
 }
@@ -191,7 +193,7 @@ static enum license_refusal parse_outside(struct parser *s, const struct line *l
     struct license_block *signing = s->expects_signature;
     s->expects_signature = NULL;
     if (line_is(l, BEGIN_LINE))
-        return parse_block(s);
+        return parse_block(s, l->p);
     if (signing && line_begins(l, SIGNATURE_KEY)) {
         parse_signature(signing, l);
         return LICENSE_OK;

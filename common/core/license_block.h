@@ -40,6 +40,8 @@ struct license_block {
     unsigned line;           // of BEGIN, from 1
     const char *raw;         // the bytes after the BEGIN line up to the END line, as in the file
     size_t raw_len;
+    const char *whole; // from the BEGIN line to the signature line, as in the file
+    size_t whole_len;  // 0: no signature
     char *signed_text;       // LICENSE_SIGN_LABEL and the normalised block; arena
     size_t signed_len;
     char key_id[17];         // of the signature line; "" if there is none

@@ -1,7 +1,6 @@
 // The calls of proto/pool.proto: checks what came, asks the core, answers in the words of api.md.
 #include "services/pool/internal.h"
 
-#include "common/crypto.h"
 #include "common/log.h"
 
 #include <stdio.h>
@@ -9,29 +8,21 @@
 #include <string.h>
 
 #define INVALID_PARAMS (-32602)
-#define NO_LICENSE 1001
-#define NO_SEAT 1002
 #define SESSION_INVALID 1003
 #define UNAUTHORIZED 1009
-#define RATE_LIMITED 1010
-
-#define INSTANCE_ID_MAX_BYTES (4 * 128) // 128 characters
-#define NONCE_MIN_BYTES 16
-#define NONCE_MAX_BYTES 64
 #define SESSIONS_PAGE 200 // at most some 400 KiB
 
-// The generated structs have char * where a const char * would do; nothing here writes to them.
-static char *text(const char *s)
+char *text(const char *s)
 {
     return (char *)(uintptr_t)s;
 }
 
-static struct pool_service *service_of(Berth__Pool_Service *rpc)
+struct pool_service *service_of(Berth__Pool_Service *rpc)
 {
     return (struct pool_service *)(void *)((char *)rpc - offsetof(struct pool_service, rpc));
 }
 
-static void fail_field(void *data, const char *field, const char *reason)
+void fail_field(void *data, const char *field, const char *reason)
 {
     Berth__Error e = BERTH__ERROR__INIT;
     char message[256];
@@ -66,21 +57,22 @@ static void fail_session(void *data, enum pool_session_state state)
     rpc_fail(data, &e);
 }
 
-// Only who speaks for clients or administrators may call; berth-borrow may look at the licenses.
-static bool may_call(void *data, bool listing)
+bool may_call(void *data, unsigned callers)
 {
     Berth__Role role = rpc_caller_role(data);
-    if (role == BERTH__ROLE__GATEWAY || role == BERTH__ROLE__TOOL ||
-        (listing && role == BERTH__ROLE__BORROW))
+    unsigned caller = role == BERTH__ROLE__GATEWAY || role == BERTH__ROLE__TOOL ? CALLER_CLIENTS
+                      : role == BERTH__ROLE__BORROW                             ? CALLER_BORROW
+                                                                                : 0;
+    if (caller & callers)
         return true;
     Berth__Error e = BERTH__ERROR__INIT;
     e.code = UNAUTHORIZED;
-    e.message = text("this process may not call berth-pool");
+    e.message = text("this process may not call this of berth-pool");
     rpc_fail(data, &e);
     return false;
 }
 
-static bool may_issue(struct pool_service *s, void *data)
+bool may_issue(struct pool_service *s, void *data)
 {
     Berth__Error e = BERTH__ERROR__INIT;
     if (verdict_watch_may_issue(s->verdict, &e))
@@ -89,12 +81,7 @@ static bool may_issue(struct pool_service *s, void *data)
     return false;
 }
 
-struct ref {
-    Berth__LicenseRef message;
-    char modules[12];
-};
-
-static void ref_fill(struct ref *r, const struct pool_license_ref *from)
+void ref_fill(struct ref *r, const struct pool_license_ref *from)
 {
     berth__license_ref__init(&r->message);
     r->message.feature = text(from->feature);
@@ -147,7 +134,7 @@ static void list_licenses(Berth__Pool_Service *rpc, const Berth__Empty *input,
 {
     struct pool_service *s = service_of(rpc);
     (void)input;
-    if (!may_call(data, true))
+    if (!may_call(data, CALLER_CLIENTS | CALLER_BORROW))
         return;
     struct arena *a = arena_new(16384);
     Berth__ListLicensesReply reply = BERTH__LIST_LICENSES_REPLY__INIT;
@@ -159,144 +146,13 @@ static void list_licenses(Berth__Pool_Service *rpc, const Berth__Empty *input,
     arena_free(&a);
 }
 
-// ---- RequestSession ----
-
-// False: answered already.
-static bool read_request(const Berth__RequestSessionCall *c, struct pool_request *r, void *data)
-{
-    *r = (struct pool_request){.feature = c->feature, .instance_id = c->instance_id};
-    const char *host_id = c->client ? c->client->host_id : NULL;
-    size_t instance_len = c->instance_id ? strlen(c->instance_id) : 0;
-    if (!*c->feature)
-        fail_field(data, "feature", "must not be empty");
-    else if (version_parse(c->version, strlen(c->version), &r->terms.version))
-        fail_field(data, "version", "one to four numbers with dots, as 24.11");
-    else if (edition_parse(c->edition, strlen(c->edition), &r->terms.edition) ||
-             r->terms.edition == EDITION_STEADY_PROGRESS)
-        fail_field(data, "edition", "must be Steady or Progress");
-    else if (modules_parse(c->modules, strlen(c->modules), &r->terms.modules))
-        fail_field(data, "modules",
-                   "letters of " MODULE_LETTERS " in this order, each at most once");
-    else if (c->instance_id && (!instance_len || instance_len > INSTANCE_ID_MAX_BYTES))
-        fail_field(data, "instanceId", "1 to 128 characters");
-    else if (c->has_nonce && (c->nonce.len < NONCE_MIN_BYTES || c->nonce.len > NONCE_MAX_BYTES))
-        fail_field(data, "nonce", "16 to 64 bytes");
-    else if (c->has_nonce && !c->instance_id)
-        fail_field(data, "instanceId", "is required with a nonce");
-    else if (c->has_nonce && !host_id)
-        fail_field(data, "client.hostId", "is required with a nonce");
-    else {
-        if (c->client)
-            r->client = (struct pool_client){.hostname = c->client->hostname,
-                                             .host_id = host_id,
-                                             .user = c->client->user,
-                                             .application = c->client->application,
-                                             .pid = c->client->pid,
-                                             .address = c->client->address};
-        return true;
-    }
-    return false;
-}
-
-static void fail_considered(const struct pool_result *r, const struct pool_request *q, void *data)
-{
-    Berth__Error e = BERTH__ERROR__INIT;
-    Berth__Considered items[POOL_CONSIDERED_MAX];
-    Berth__Considered *list[POOL_CONSIDERED_MAX];
-    char message[512];
-    for (size_t i = 0; i < r->considered_len; i++) {
-        berth__considered__init(&items[i]);
-        items[i].uuid = text(r->considered[i].uuid);
-        items[i].feature = text(r->considered[i].feature);
-        items[i].reason = text(r->considered[i].reason);
-        list[i] = &items[i];
-    }
-    e.n_considered = r->considered_len;
-    e.considered = list;
-    e.has_omitted = true;
-    e.omitted = r->omitted;
-    e.message = message;
-    if (r->outcome == POOL_NO_LICENSE) {
-        e.code = NO_LICENSE;
-        snprintf(message, sizeof message,
-                 r->considered_len
-                     ? "no license on this server can serve %.64s: `considered` says why for each; "
-                       "ask the administrator for a fitting license"
-                     : "this server has no licenses at all (wanted: %.64s): ask the administrator "
-                       "to install a license file",
-                 q->feature);
-    } else {
-        e.code = NO_SEAT;
-        e.has_retry_after_s = true;
-        e.retry_after_s = r->retry_after_s;
-        snprintf(message, sizeof message,
-                 "all seats of the licenses that fit %.64s are taken: try again in %u s, or close "
-                 "the application elsewhere",
-                 q->feature, r->retry_after_s);
-    }
-    rpc_fail(data, &e);
-}
-
-static void fail_client_limit(const struct pool_result *r, void *data)
-{
-    Berth__Error e = BERTH__ERROR__INIT;
-    e.code = RATE_LIMITED;
-    e.has_retry_after_s = true;
-    e.retry_after_s = r->retry_after_s;
-    e.message = text("this client has as many sessions as it may have (sessions.max_per_client): "
-                     "return one first");
-    rpc_fail(data, &e);
-}
-
-// A nonce is checked, but a grant needs the server's signing key and does not exist yet: the answer
-// is without one, which its optional field allows.
-static void request_session(Berth__Pool_Service *rpc, const Berth__RequestSessionCall *input,
-                            Berth__RequestSessionReply_Closure closure, void *data)
-{
-    struct pool_service *s = service_of(rpc);
-    struct pool_request request;
-    if (!may_call(data, false) || !read_request(input, &request, data) || !may_issue(s, data))
-        return;
-    struct session_id random;
-    crypto_random(&random, sizeof random);
-    struct pool_result result;
-    char id[SESSION_ID_TEXT_BYTES];
-    switch (pool_request(s->pool, &request, random, service_now(s), &result)) {
-    case POOL_GRANTED:
-    case POOL_EXISTING:
-        break;
-    case POOL_INSTANCE_CONFLICT:
-        fail_field(data, "instanceId",
-                   "has a session with another version, edition or modules: return it first");
-        return;
-    case POOL_CLIENT_LIMIT:
-        fail_client_limit(&result, data);
-        return;
-    case POOL_NO_LICENSE:
-    case POOL_NO_SEAT:
-    default:
-        fail_considered(&result, &request, data);
-        return;
-    }
-    struct ref ref;
-    ref_fill(&ref, &result.license);
-    session_id_format(&result.id, id);
-    Berth__RequestSessionReply reply = BERTH__REQUEST_SESSION_REPLY__INIT;
-    reply.session_id = id;
-    reply.revalidate_within_s = result.revalidate_within_s;
-    reply.license = &ref.message;
-    closure(&reply, data);
-    log_debug("session.granted", LOG_ID("session", id), LOG_S("uuid", result.license.uuid),
-              LOG_S("feature", result.license.feature));
-}
-
 // ---- one session ----
 
 static void revalidate_session(Berth__Pool_Service *rpc, const Berth__RevalidateSessionCall *input,
                                Berth__RevalidateSessionReply_Closure closure, void *data)
 {
     struct pool_service *s = service_of(rpc);
-    if (!may_call(data, false) || !may_issue(s, data))
+    if (!may_call(data, CALLER_CLIENTS) || !may_issue(s, data))
         return;
     if (input->has_nonce &&
         (input->nonce.len < NONCE_MIN_BYTES || input->nonce.len > NONCE_MAX_BYTES)) {
@@ -332,7 +188,7 @@ static void return_session(Berth__Pool_Service *rpc, const Berth__ReturnSessionC
                            Berth__Empty_Closure closure, void *data)
 {
     struct pool_service *s = service_of(rpc);
-    if (!may_call(data, false))
+    if (!may_call(data, CALLER_CLIENTS))
         return;
     struct session_id id;
     enum pool_session_state state = POOL_SESSION_UNKNOWN;
@@ -345,7 +201,7 @@ static void end_session(Berth__Pool_Service *rpc, const Berth__EndSessionCall *i
                         Berth__Empty_Closure closure, void *data)
 {
     struct pool_service *s = service_of(rpc);
-    if (!may_call(data, false))
+    if (!may_call(data, CALLER_CLIENTS))
         return;
     struct session_id id;
     enum pool_session_state state = POOL_SESSION_UNKNOWN;
@@ -395,7 +251,7 @@ static void list_sessions(Berth__Pool_Service *rpc, const Berth__ListSessionsCal
                           Berth__ListSessionsReply_Closure closure, void *data)
 {
     struct pool_service *s = service_of(rpc);
-    if (!may_call(data, false))
+    if (!may_call(data, CALLER_CLIENTS))
         return;
     uint64_t cursor = 0;
     if (input->has_cursor && input->cursor.len == sizeof cursor)
@@ -424,4 +280,5 @@ void handlers_init(struct pool_service *s)
     s->rpc.return_session = return_session;
     s->rpc.list_sessions = list_sessions;
     s->rpc.end_session = end_session;
+    borrows_init(s);
 }

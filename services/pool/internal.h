@@ -8,6 +8,7 @@
 #include "common/verdict_watch.h"
 #include "pool.pb-c.h"
 #include "services/pool/core/pool.h"
+#include "services/pool/journal.h"
 #include "services/pool/scan.h"
 #include "services/pool/watcher.h"
 
@@ -23,6 +24,7 @@ struct pool_service {
     Berth__Pool_Service rpc;
     struct loop *loop;
     struct metrics *metrics;
+    struct pool_settings settings;
     struct pool *pool;
     struct rpc_server *server; // NULL until licenses were looked at
     struct rpc_metrics rpc_metrics;
@@ -32,7 +34,21 @@ struct pool_service {
     struct watcher *watcher;
     struct crypto_ca *vendor_ca;
     struct loop_timer tick;
+    struct journal *journal;
+    struct loop_timer settle;
+    struct mono_time held_until; // sessions may be missing until then
+    bool unwritable;             // the journal is
     bool loaded; // license files were looked at with the keys of a verdict
+    bool open;   // and sessions may begin and go on
+    // The texts of the licenses in the catalog, by their tag.
+    struct license_text {
+        struct license_set *set;
+        const struct license_record *record;
+    } *texts;
+    size_t texts_len;
+    struct borrow_pages *pages; // NULL: none are under way
+    struct granted *granted; // answered when the journal is written
+    size_t granted_len, granted_cap;
     uint8_t keys_digest[32];
     unsigned refused[LICENSE_REFUSALS];
 };
@@ -44,6 +60,35 @@ static inline struct pool_now service_now(const struct pool_service *s)
 
 // handlers.c: s->rpc, ready for rpc_server_new.
 void handlers_init(struct pool_service *s);
+
+// request.c: RequestSession
+void request_session(Berth__Pool_Service *rpc, const Berth__RequestSessionCall *input,
+                     Berth__RequestSessionReply_Closure closure, void *data);
+// Answers the requests of this turn that got a session; `written`: it is on disk.
+void requests_answer(struct pool_service *s, bool written);
+
+// borrows.c: what borrow calls
+void borrows_init(struct pool_service *s);
+void borrows_fini(struct pool_service *s);
+void license_texts_clear(struct pool_service *s);
+
+// service.c: what may begin once borrow has said which seats are borrowed
+void borrows_known(struct pool_service *s);
+
+// Shared by the files of handlers.
+#define NONCE_MIN_BYTES 16
+#define NONCE_MAX_BYTES 64
+struct ref {
+    Berth__LicenseRef message;
+    char modules[12];
+};
+void ref_fill(struct ref *r, const struct pool_license_ref *from);
+char *text(const char *s); // protobuf-c has no const; nothing here writes to them
+struct pool_service *service_of(Berth__Pool_Service *rpc);
+void fail_field(void *data, const char *field, const char *reason);
+enum { CALLER_CLIENTS = 1, CALLER_BORROW = 2 }; // who speaks for clients or administrators; borrow
+bool may_call(void *data, unsigned callers);    // false: answered already
+bool may_issue(struct pool_service *s, void *data);
 
 // report.c
 extern const struct metric_def pool_metric_defs[];

@@ -83,6 +83,10 @@ void report_collect(void *ctx)
     struct pool_service *s = ctx;
     collect_sessions(s);
     collect_licenses(s);
+    bool held = s->unwritable || s->held_until.ms > loop_now(s->loop).ms;
+    metric_set(s->metrics, M_SEATS_HELD, held);
+    metric_set(s->metrics, M_JOURNAL_BYTES, (double)journal_bytes(s->journal));
+    metric_set(s->metrics, M_JOURNAL_ERRORS, (double)journal_errors(s->journal));
     for (size_t i = 0; i < sizeof states / sizeof *states; i++)
         metric_set(s->metrics, M_VERDICT_STATE, !strcmp(states[i], verdict_state(s)), states[i]);
 }

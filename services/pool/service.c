@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define TICK_BUDGET 2000 // sessions looked at before calls are served again
+#define PROLONG_MS 400   // less than the shortest interval
 
 static void *must(void *p)
 {
@@ -31,20 +32,70 @@ static void arm_tick(struct pool_service *s)
 static void tick(void *ctx)
 {
     struct pool_service *s = ctx;
+    if (!s->open) { // nobody can be served yet, so nobody can be late
+        pool_prolong_all(s->pool, service_now(s));
+        loop_timer_arm(s->loop, &s->tick, mono_after(loop_now(s->loop), PROLONG_MS));
+        return;
+    }
     if (pool_tick(s->pool, service_now(s), TICK_BUDGET)) {
         loop_timer_arm(s->loop, &s->tick, mono_after(loop_now(s->loop), 1));
         return;
     }
+    (void)journal_flush(s->journal);
     arm_tick(s);
     // An event of this very millisecond must not keep the loop from its other work.
     if (s->tick.heap_index && s->tick.when.ms <= loop_now(s->loop).ms)
         loop_timer_arm(s->loop, &s->tick, mono_after(loop_now(s->loop), 1));
 }
 
+// What a turn of the loop changed is on disk before anybody hears of it.
 static void batch_end(void *ctx)
 {
     struct pool_service *s = ctx;
+    bool written = journal_flush(s->journal) == 0;
+    if (s->granted_len)
+        requests_answer(s, written);
     arm_tick(s); // a new session may be due before what the timer waits for
+}
+
+// ---- sessions that may be missing, or cannot be written ----
+
+static void hold(struct pool_service *s)
+{
+    pool_hold(s->pool, s->unwritable ? MONO_NEVER : s->held_until);
+}
+
+static void settled(void *ctx)
+{
+    struct pool_service *s = ctx;
+    journal_settle(s->journal);
+    log_info("sessions.settled", LOG_S("msg", "seats are given out again"));
+}
+
+static void journal_changed(void *ctx, bool usable)
+{
+    struct pool_service *s = ctx;
+    s->unwritable = !usable;
+    hold(s);
+}
+
+// From now on clients are served: intervals begin.
+static void open_once(struct pool_service *s)
+{
+    if (s->open || !s->loaded)
+        return;
+    s->open = true;
+    pool_prolong_all(s->pool, service_now(s));
+    if (!journal_is_doubtful(s->journal))
+        return;
+    s->held_until = mono_after(loop_now(s->loop), s->settings.revalidation_interval_ms);
+    hold(s);
+    loop_timer_arm(s->loop, &s->settle, s->held_until);
+}
+
+void borrows_known(struct pool_service *s)
+{
+    open_once(s);
 }
 
 // Calls are taken from the moment on when they can be answered: who is connected to pool may rely
@@ -72,26 +123,32 @@ static void files_changed(void *ctx, const struct scan *scan)
     for (size_t i = 0; i < scan->files_len; i++)
         max += scan->files[i].set ? scan->files[i].set->records_len : 0;
     struct pool_record *records = must(calloc(max + 1, sizeof *records));
+    license_texts_clear(s);
+    s->texts = must(calloc(max + 1, sizeof *s->texts));
     memset(s->refused, 0, sizeof s->refused);
     for (size_t i = 0; i < scan->files_len; i++) {
-        const struct license_set *set = scan->files[i].set;
+        struct license_set *set = scan->files[i].set;
         for (size_t j = 0; set && j < set->records_len; j++) {
             const struct license_record *r = &set->records[j];
             s->refused[r->refusal]++;
             if (r->refusal && r->refusal != LICENSE_SERVER_ID)
                 continue;
-            records[len++] = (struct pool_record){.fields = &r->fields,
-                                                  .signature = r->signature,
-                                                  .tag = (uint32_t)i,
-                                                  .foreign = r->refusal == LICENSE_SERVER_ID};
+            s->texts[len] = (struct license_text){license_set_share(set), r};
+            records[len] = (struct pool_record){.fields = &r->fields,
+                                                .signature = r->signature,
+                                                .tag = (uint32_t)len,
+                                                .foreign = r->refusal == LICENSE_SERVER_ID};
+            len++;
         }
     }
+    s->texts_len = len;
     pool_load(s->pool, records, len, service_now(s));
     free(records);
     for (int i = LICENSE_OK + 1; i < LICENSE_REFUSALS; i++)
         metric_add(s->metrics, M_LICENSE_REFUSALS, scan->refusals[i],
                    license_refusal_name((enum license_refusal)i));
     s->loaded = true;
+    open_once(s);
     report_catalog(s);
     arm_tick(s);
     listen_once(s);
@@ -165,6 +222,23 @@ static struct pool_settings settings_of(const struct config *config)
     };
 }
 
+static int restore(struct pool_service *s, const struct config *config, struct error *err)
+{
+    const struct journal_options options = {
+        .loop = s->loop,
+        .pool = s->pool,
+        .folder = config->sessions.state_dir,
+        .interval_s = s->settings.revalidation_interval_ms / 1000,
+        .changed = journal_changed,
+        .ctx = s,
+    };
+    const struct pool_now now = {clock_wall(), clock_mono()}; // the loop does not run yet
+    if (journal_open(&s->journal, &options, now, err))
+        return DAEMON_EXIT_CONFIG;
+    loop_timer_arm(s->loop, &s->tick, now.mono);
+    return 0;
+}
+
 static int serve(struct pool_service *s, const struct config *config, struct error *err)
 {
     const struct rpc_metrics rpc = {
@@ -204,11 +278,14 @@ int pool_service_start(struct loop *loop, const struct config *config, void **se
     s->loop = loop;
     s->metrics = metrics_new(pool_metric_defs, M_COUNT);
     loop_timer_init(&s->tick, tick, s);
+    loop_timer_init(&s->settle, settled, s);
     uint8_t key[16];
     crypto_random(key, sizeof key);
-    struct pool_settings settings = settings_of(config);
-    s->pool = pool_new(&settings, key);
-    int r = serve(s, config, err);
+    s->settings = settings_of(config);
+    s->pool = pool_new(&s->settings, key);
+    int r = restore(s, config, err);
+    if (!r)
+        r = serve(s, config, err);
     if (r) {
         pool_service_free(s);
         return r;
@@ -221,8 +298,8 @@ int pool_service_reload(void *service, const struct config *config, struct error
 {
     struct pool_service *s = service;
     (void)err;
-    struct pool_settings settings = settings_of(config);
-    pool_set_settings(s->pool, &settings);
+    s->settings = settings_of(config);
+    pool_set_settings(s->pool, &s->settings);
     arm_tick(s);
     return 0;
 }
@@ -233,14 +310,18 @@ void pool_service_free(void *service)
     if (!s)
         return;
     loop_timer_cancel(s->loop, &s->tick);
+    loop_timer_cancel(s->loop, &s->settle);
     http_server_free(&s->listener);
     rpc_server_free(&s->server);
     verdict_watch_free(&s->verdict);
     watcher_free(&s->watcher);
     crypto_ca_free(&s->vendor_ca);
+    journal_free(&s->journal);
+    borrows_fini(s);
     pool_free(&s->pool);
     metrics_free(&s->metrics);
     free(s->rpc_url);
+    free(s->granted);
     free(s);
 }
 

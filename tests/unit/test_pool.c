@@ -360,7 +360,7 @@ static void test_damaged_store(void **state) // [P6]
     size_t first = store.len;
     ask_as(p, "run-2", "aa:bb", "f", &b);
     pool_return(p, &a.id, now);
-    size_t good;
+    struct pool_store_info info;
     struct error err;
     for (size_t i = 0; i < 2 * store.len; i++) {
         struct buf copy = {0};
@@ -371,9 +371,9 @@ static void test_damaged_store(void **state) // [P6]
             copy.data[at] ^= 0x20;
         struct pool *fresh = pool_new(&(struct pool_settings){INTERVAL_MS, 0}, key);
         load(fresh, &two_seats, 1);
-        int r = pool_restore(fresh, copy.data, copy.len, now, &good, &err);
+        int r = pool_restore(fresh, copy.data, copy.len, now, &info, &err);
         assert_int_equal(r, at < 16 ? -EBADMSG : 0);
-        assert_true(good <= at);
+        assert_true(info.good_len <= at);
         if (at >= first)
             assert_int_equal(revalidate(fresh, &a), POOL_SESSION_OK);
         else
@@ -382,9 +382,9 @@ static void test_damaged_store(void **state) // [P6]
         buf_fini(&copy);
     }
     struct pool *fresh = pool_new(&(struct pool_settings){INTERVAL_MS, 0}, key);
-    assert_int_equal(pool_restore(fresh, store.data, store.len, now, &good, &err), 0);
+    assert_int_equal(pool_restore(fresh, store.data, store.len, now, &info, &err), 0);
     load(fresh, &two_seats, 1);
-    assert_int_equal(good, store.len);
+    assert_int_equal(info.good_len, store.len);
     assert_int_equal(revalidate(fresh, &a), POOL_SESSION_RETURNED);
     assert_int_equal(revalidate(fresh, &b), POOL_SESSION_OK);
     assert_int_equal(ask_as(fresh, "run-2", "aa:bb", "f", &b), POOL_EXISTING);

@@ -218,15 +218,15 @@ static void do_restart(struct pool **p, struct model *m)
                                                 {m->borrows[i].from, m->borrows[i].until, "aa:bb"}};
     }
     bool first = below(2);
-    size_t good;
+    struct pool_store_info info;
     struct error err;
     if (first)
-        assert_int_equal(pool_restore(fresh, store.data, store.len, m->now, &good, &err), 0);
+        assert_int_equal(pool_restore(fresh, store.data, store.len, m->now, &info, &err), 0);
     pool_load(fresh, given, m->records_len, m->now);
     pool_set_borrows(fresh, borrows, m->borrows_len, m->now);
     if (!first)
-        assert_int_equal(pool_restore(fresh, store.data, store.len, m->now, &good, &err), 0);
-    assert_int_equal(good, store.len);
+        assert_int_equal(pool_restore(fresh, store.data, store.len, m->now, &info, &err), 0);
+    assert_int_equal(info.good_len, store.len);
     for (size_t i = 0; i < m->sessions_len; i++) {
         m->sessions[i].expires_ms = m->now.mono.ms + m->interval_ms;
         if (m->sessions[i].forgotten)

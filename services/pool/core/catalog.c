@@ -218,8 +218,35 @@ void catalog_add_borrow(struct catalog *c, const struct pool_borrow_entry *entry
         l->borrows_cap = l->borrows_cap ? l->borrows_cap * 2 : 4;
         l->borrows = alloc_resized(l->borrows, l->borrows_cap, sizeof *l->borrows);
     }
-    l->borrows[l->borrows_len++] = (struct license_borrow){
-        entry->borrow.from, entry->borrow.until, alloc_string(entry->borrow.host_id), false};
+    const char *id = entry->borrow_id;
+    size_t host_bytes = strlen(entry->borrow.host_id) + 1, id_bytes = id ? strlen(id) + 1 : 0;
+    struct license_borrow *b = &l->borrows[l->borrows_len++];
+    *b = (struct license_borrow){.from = entry->borrow.from,
+                                 .until = entry->borrow.until,
+                                 .host_id = alloc_checked(malloc(host_bytes + id_bytes))};
+    memcpy(b->host_id, entry->borrow.host_id, host_bytes);
+    if (id)
+        b->borrow_id = memcpy(b->host_id + host_bytes, id, id_bytes);
+    c->at = WALL_MAX;
+}
+
+void catalog_drop_borrows(struct catalog *c, const struct pool_borrow_entry *entry,
+                          struct wall_time ended)
+{
+    uint32_t n = catalog_find(c, entry->uuid, entry->feature);
+    if (n == LICENSE_NONE)
+        return;
+    struct license *l = c->licenses[n];
+    size_t kept = 0;
+    for (size_t i = 0; i < l->borrows_len; i++) {
+        struct license_borrow *b = &l->borrows[i];
+        bool same = b->borrow_id && entry->borrow_id && !strcmp(b->borrow_id, entry->borrow_id);
+        if (same || b->until.s < ended.s)
+            free(b->host_id);
+        else
+            l->borrows[kept++] = *b;
+    }
+    l->borrows_len = kept;
     c->at = WALL_MAX;
 }
 

@@ -18,8 +18,9 @@ struct license_record {
 
 struct license_borrow {
     struct wall_time from, until;
-    char *host_id;
-    bool over; // sorted to the end
+    char *host_id;         // and behind its NUL:
+    const char *borrow_id; // NULL: none
+    bool over;             // sorted to the end
 };
 
 struct license {
@@ -79,6 +80,9 @@ uint32_t catalog_need(struct catalog *c, const char *uuid, const char *feature);
 void catalog_load(struct catalog *c, const struct pool_record *records, size_t len);
 void catalog_clear_borrows(struct catalog *c);
 void catalog_add_borrow(struct catalog *c, const struct pool_borrow_entry *entry);
+// Takes out the one with the same ID, and those of its license that ended before `ended`.
+void catalog_drop_borrows(struct catalog *c, const struct pool_borrow_entry *entry,
+                          struct wall_time ended);
 
 // Brings validity, the record in force, borrowed and capacity of all licenses to `now`. True: what
 // is in force or valid has changed, so that the classes must be built anew.

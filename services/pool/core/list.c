@@ -8,9 +8,8 @@ size_t pool_license_count(struct pool *p, struct pool_now now)
     return p->catalog.listed_len;
 }
 
-void pool_license_at(struct pool *p, size_t i, struct pool_license *out)
+static void show_license(const struct pool *p, const struct license *l, struct pool_license *out)
 {
-    const struct license *l = catalog_at(&p->catalog, p->catalog.listed[i]);
     const struct license_record *r = license_in_force(l);
     *out = (struct pool_license){
         .ref = license_ref(l),
@@ -25,8 +24,25 @@ void pool_license_at(struct pool *p, size_t i, struct pool_license *out)
         .issue_tie = r->issue_tie,
         .borrows_len = l->borrows_len - l->borrows_over,
     };
-    if (l->validity == POOL_VALID && l->capacity > l->live)
+    if (l->validity == POOL_VALID && l->capacity > l->live && p->hold.ms <= p->mono.ms)
         out->available = l->capacity - l->live;
+}
+
+void pool_license_at(struct pool *p, size_t i, struct pool_license *out)
+{
+    show_license(p, catalog_at(&p->catalog, p->catalog.listed[i]), out);
+}
+
+bool pool_license_find(struct pool *p, const char *uuid, const char *feature, struct pool_now now,
+                       struct pool_license *out)
+{
+    pool_advance(p, &now);
+    uint32_t n = catalog_find(&p->catalog, uuid, feature);
+    const struct license *l = n == LICENSE_NONE ? NULL : catalog_at(&p->catalog, n);
+    if (!l || !l->records_len || l->foreign)
+        return false;
+    show_license(p, l, out);
+    return true;
 }
 
 void pool_license_borrow(struct pool *p, size_t i, size_t k, struct pool_borrow *out)

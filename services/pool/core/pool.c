@@ -8,6 +8,7 @@
 #define SWEEP_MAX 65536
 #define SWEEP_FEW 64
 #define EVENT_MAX_MS (3600 * 1000)
+#define BORROW_MEMORY_S 86400 // a clock may be set back
 
 struct pool *pool_new(const struct pool_settings *settings, const uint8_t key[static 16])
 {
@@ -91,6 +92,7 @@ void pool_set_borrows(struct pool *p, const struct pool_borrow_entry *entries, s
 
 void pool_add_borrow(struct pool *p, const struct pool_borrow_entry *entry, struct pool_now now)
 {
+    catalog_drop_borrows(&p->catalog, entry, (struct wall_time){now.wall.s - BORROW_MEMORY_S});
     catalog_add_borrow(&p->catalog, entry);
     pool_advance(p, &now);
 }
@@ -159,7 +161,7 @@ static void grant(struct pool *p, const struct pool_request *request, uint32_t l
 // The earliest moment at which a session can expire or a borrow end, in whole seconds.
 static uint32_t retry_after(const struct pool *p, struct pool_now now)
 {
-    int64_t after_ms = wheel_next_ms(&p->sessions).ms;
+    int64_t after_ms = p->hold.ms > now.mono.ms ? p->hold.ms : wheel_next_ms(&p->sessions).ms;
     after_ms = after_ms == INT64_MAX ? INT64_MAX - 999 : after_ms - now.mono.ms;
     int64_t after_s = (after_ms + 999) / 1000;
     int64_t change = p->catalog.next.s;
@@ -186,7 +188,8 @@ static enum pool_outcome choose(struct pool *p, const struct pool_request *reque
     sessions_sweep(p, now.mono, true, &few);
     for (size_t left = SWEEP_MAX;;) {
         bool limited = over_client_limit(p, client);
-        *license = limited ? LICENSE_NONE : plan_choose(&p->classes, &p->catalog, *plan);
+        bool held = p->hold.ms > now.mono.ms;
+        *license = limited || held ? LICENSE_NONE : plan_choose(&p->classes, &p->catalog, *plan);
         if (*license != LICENSE_NONE)
             return POOL_GRANTED;
         if (!(*plan)->len)
@@ -299,6 +302,11 @@ enum pool_session_state pool_return(struct pool *p, const struct session_id *id,
 enum pool_session_state pool_end(struct pool *p, const struct session_id *id, struct pool_now now)
 {
     return end_by(p, id, now, POOL_SESSION_ENDED);
+}
+
+void pool_hold(struct pool *p, struct mono_time until)
+{
+    p->hold = until;
 }
 
 bool pool_tick(struct pool *p, struct pool_now now, size_t budget)

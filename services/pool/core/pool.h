@@ -3,9 +3,9 @@
 // bytes are arguments, decisions are results; the shell answers, logs and stores.
 //
 // One owner thread. Strings in results point into the pool and hold until its next call that is not
-// const. Memory failure aborts. Every call takes the time; `mono` must not run backwards (it is
-// held at the greatest value seen if it does). `wall` may jump either way: validity and borrows
-// follow it at the next call.
+// const; those of a struct pool_license_ref until pool_load. Memory failure aborts. Every call takes
+// the time; `mono` must not run backwards (it is held at the greatest value seen if it does). `wall`
+// may jump either way: validity and borrows follow it at the next call.
 #pragma once
 
 #include "common/core/buf.h"
@@ -95,6 +95,9 @@ struct pool_license {
 // UUID; expired ones are among them. i < pool_license_count(). Listing all costs O(licenses).
 size_t pool_license_count(struct pool *p, struct pool_now now);
 void pool_license_at(struct pool *p, size_t i, struct pool_license *out);
+// Finds one of them. False: there is none.
+bool pool_license_find(struct pool *p, const char *uuid, const char *feature, struct pool_now now,
+                       struct pool_license *out);
 // The k-th of out->borrows_len.
 void pool_license_borrow(struct pool *p, size_t i, size_t k, struct pool_borrow *out);
 
@@ -104,13 +107,15 @@ struct pool_borrow_entry {
     const char *uuid;
     const char *feature;
     struct pool_borrow borrow;
+    const char *borrow_id; // NULL: none, it replaces no other
 };
 
 // Replaces all borrows (of any license, in the catalog or not); copied. Ended ones need not be
 // given.
 void pool_set_borrows(struct pool *p, const struct pool_borrow_entry *entries, size_t len,
                       struct pool_now now);
-// Adds one. Its seat is taken as soon as its period covers now.
+// Adds one, or replaces the one of this license with the same ID. Its seat is taken as soon as its
+// period covers now. Those of this license that ended more than a day ago are forgotten.
 void pool_add_borrow(struct pool *p, const struct pool_borrow_entry *entry, struct pool_now now);
 
 // ---- Sessions ----
@@ -228,9 +233,10 @@ void pool_stats_get(const struct pool *p, struct pool_stats *out);
 
 // ---- Keeping sessions over a restart [P6] ----
 //
-// A store is a sequence: one header, then records of begun and ended sessions, each with a check
-// sum. Records may be repeated and an end may come for a session that is not in it, so that a
-// snapshot can be written in pages while new records are appended to the same file.
+// A store is a sequence: one header, then records: sessions that began and ended, where it was
+// written, and marks; each with a check sum. Records may be repeated and an end may come for a
+// session that is not in it, so that a snapshot can be written in pages while new records are
+// appended to the same file.
 
 // From now on begun and ended sessions are appended to *journal (NULL: no more); the caller writes
 // it out before it answers, and empties it. Not for revalidations: a restored session gets one
@@ -240,9 +246,32 @@ void pool_write_header(struct buf *out);
 // Appends up to max sessions from *cursor (0 at first). False: that was all.
 bool pool_write_sessions(struct pool *p, uint64_t *cursor, size_t max, struct buf *out);
 
+// The boot of the machine on which the records behind this one are written (36 characters).
+#define POOL_BOOT_ID_BYTES 37
+void pool_write_origin(struct buf *out, const char *boot_id);
+enum pool_mark {
+    POOL_MARK_CLOSED = 1, // the last word: nothing is missing
+    POOL_MARK_HOLDING,    // sessions may be missing: no new seat for an interval
+    POOL_MARK_HELD,       // that interval is over
+};
+void pool_write_mark(struct buf *out, enum pool_mark mark);
+
+struct pool_store_info {
+    char boot_id[POOL_BOOT_ID_BYTES]; // of the last writer; "": unknown
+    bool closed;                      // POOL_MARK_CLOSED was the last word
+    bool holding;                     // POOL_MARK_HOLDING without POOL_MARK_HELD
+    size_t good_len;                  // so far the records are whole; what follows is not used
+    bool cut_off; // what follows is the beginning of a record, as a death in mid-write leaves it
+};
+
 // Reads a store, to be called once, after pool_load and pool_set_borrows or before, and before the
 // first request. Sessions get one whole interval from `now`. Returns 0; or -EBADMSG with err: no
-// header of ours, or a version that we do not know: nothing is restored. *good_len is how far the
-// records are whole: less than len after a crash in mid-write (what follows is ignored).
+// header of ours, or a version that we do not know: nothing is restored.
 int pool_restore(struct pool *p, const char *data, size_t len, struct pool_now now,
-                 size_t *good_len, struct error *err);
+                 struct pool_store_info *info, struct error *err);
+// All sessions get one whole interval from now: they could not be revalidated before.
+void pool_prolong_all(struct pool *p, struct pool_now now);
+// Gives no seat to a new session before `until`, whatever is free (0: no longer; MONO_NEVER: until
+// further notice); sessions there are go on. Requests get POOL_NO_SEAT, and nothing is shown as
+// available.
+void pool_hold(struct pool *p, struct mono_time until);

@@ -18,6 +18,7 @@ struct pool {
     struct clients clients;
     uint64_t next_seq;
     struct mono_time mono; // the greatest seen
+    struct mono_time hold; // no new session before
     struct buf *journal;
     struct pool_stats stats;
     char *shown_facts; // behind the strings of the last struct pool_session

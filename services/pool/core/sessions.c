@@ -138,3 +138,13 @@ void session_prolong(struct pool *p, uint32_t n, struct pool_now now)
     if (sooner)
         wheel_refile(&p->sessions, n);
 }
+
+void pool_prolong_all(struct pool *p, struct pool_now now)
+{
+    pool_advance(p, &now);
+    for (uint32_t n = 0; n < p->sessions.used; n++) {
+        struct session *s = session_at(&p->sessions, n);
+        if (s->live)
+            s->expires_ms = now.mono.ms + p->settings.revalidation_interval_ms;
+    }
+}

@@ -3,6 +3,8 @@
 //   record  u32 size of the body, u32 check sum of size and body, body
 //   body    u8 1, id, u64 seq, u32 since, u32 last seen, u8 + uuid, u8 + feature, facts   (begun)
 //           u8 2, id, u8 reason                                                            (ended)
+//           u8 3, boot ID of 36 characters                                                (origin)
+//           u8 4, u8 mark                                                                   (mark)
 // The check sum finds torn writes and bad disks, not forgers: who can write here runs pool.
 #include "services/pool/core/alloc.h"
 #include "services/pool/core/pool_internal.h"
@@ -14,7 +16,7 @@
 #define HEADER_BYTES 16
 #define BODY_MAX_BYTES 4096
 
-enum { BODY_BEGUN = 1, BODY_ENDED = 2 };
+enum { BODY_BEGUN = 1, BODY_ENDED = 2, BODY_ORIGIN = 3, BODY_MARK = 4 };
 
 static const struct siphash_key sum_key = {{0x42657274682d7365ULL, 0x7373696f6e732d31ULL}};
 
@@ -108,6 +110,22 @@ void journal_end(struct pool *p, const struct session_id *id, enum pool_session_
     buf_add(p->journal, id->bytes, SESSION_ID_BYTES);
     put(p->journal, reason, 1);
     record_finish(p->journal, at);
+}
+
+void pool_write_origin(struct buf *out, const char *boot_id)
+{
+    size_t at = record_begin(out);
+    put(out, BODY_ORIGIN, 1);
+    buf_add(out, boot_id, strnlen(boot_id, POOL_BOOT_ID_BYTES - 1));
+    record_finish(out, at);
+}
+
+void pool_write_mark(struct buf *out, enum pool_mark mark)
+{
+    size_t at = record_begin(out);
+    put(out, BODY_MARK, 1);
+    put(out, mark, 1);
+    record_finish(out, at);
 }
 
 bool pool_write_sessions(struct pool *p, uint64_t *cursor, size_t max, struct buf *out)
@@ -215,23 +233,50 @@ static bool restore_ended(struct pool *p, struct reader *r)
     return true;
 }
 
-static bool restore_body(struct pool *p, const char *body, size_t len, struct mono_time now)
+static bool restore_origin(struct reader *r, struct pool_store_info *info)
+{
+    size_t len = (size_t)(r->end - r->p);
+    if (len >= sizeof info->boot_id)
+        return false;
+    memcpy(info->boot_id, r->p, len);
+    info->boot_id[len] = '\0';
+    return true;
+}
+
+static bool restore_mark(struct reader *r, struct pool_store_info *info)
+{
+    uint64_t mark = take_number(r, 1);
+    if (r->bad || r->p != r->end || mark < POOL_MARK_CLOSED || mark > POOL_MARK_HELD)
+        return false;
+    info->closed = mark == POOL_MARK_CLOSED;
+    if (!info->closed)
+        info->holding = mark == POOL_MARK_HOLDING;
+    return true;
+}
+
+static bool restore_body(struct pool *p, const char *body, size_t len, struct mono_time now,
+                         struct pool_store_info *info)
 {
     struct reader r = {body, body + len, false};
+    info->closed = false;
     switch (take_number(&r, 1)) {
     case BODY_BEGUN:
         return restore_begun(p, &r, now);
     case BODY_ENDED:
         return restore_ended(p, &r);
+    case BODY_ORIGIN:
+        return restore_origin(&r, info);
+    case BODY_MARK:
+        return restore_mark(&r, info);
     default:
         return false;
     }
 }
 
 int pool_restore(struct pool *p, const char *data, size_t len, struct pool_now now,
-                 size_t *good_len, struct error *err)
+                 struct pool_store_info *info, struct error *err)
 {
-    *good_len = 0;
+    *info = (struct pool_store_info){.good_len = 0};
     if (len < HEADER_BYTES || memcmp(data, MAGIC, 8) ||
         get(data + 12, 4) != (siphash(&sum_key, data, HEADER_BYTES - 4) & UINT32_MAX)) {
         error_set(err, "this is no file of sessions, or its beginning is damaged");
@@ -248,11 +293,14 @@ int pool_restore(struct pool *p, const char *data, size_t len, struct pool_now n
         size_t body = (size_t)get(data + at, 4);
         if (body > BODY_MAX_BYTES || body > len - at - 8 ||
             body_sum(data + at + 8, body) != get(data + at + 4, 4) ||
-            !restore_body(p, data + at + 8, body, now.mono))
+            !restore_body(p, data + at + 8, body, now.mono, info))
             break;
         at += 8 + body;
     }
-    *good_len = at;
+    info->good_len = at;
+    size_t rest = len - at;
+    size_t body = rest < 8 ? 0 : (size_t)get(data + at, 4);
+    info->cut_off = rest && (rest < 8 || (body <= BODY_MAX_BYTES && body > rest - 8));
     seats_relink_all(p);
     return 0;
 }
