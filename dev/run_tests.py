@@ -125,7 +125,8 @@ def e2e(count):
         count.add("build", "failed")
         return
     # The tests wait for conditions most of the time: more of them than cores.
-    pytest_tests(count, [*component_tests(), ROOT / "tests" / "e2e"], "e2e", 2 * JOBS)
+    pytest_tests(count, [*component_tests(), ROOT / "tests" / "e2e", ROOT / "tests" / "model"], "e2e",
+                 2 * JOBS)
 
 
 PARTS = {"unit": unit, "lint": lint, "e2e": e2e}
