@@ -83,6 +83,7 @@ def pytest_tests(count, paths, label, workers, env=None):
     log = ROOT / "build" / f"pytest-{label}.xml"
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(workers),
+               "--dist=loadgroup",  # tests of one xdist_group share a worker, and what is dear to start
                f"--junitxml={log}", *map(str, paths)]
     done = run(command, env={**os.environ, **(env or {})})
     if not log.exists():

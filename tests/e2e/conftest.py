@@ -33,3 +33,13 @@ def module_site(tmp_path_factory, keys):
     site.start()
     yield site
     site.stop()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium. Tests that use it say pytestmark = pytest.mark.xdist_group("chromium"),
+    so that a run on several workers has one of it."""
+    from browser import Browser
+    made = Browser(tmp_path_factory.mktemp("downloads"))
+    yield made
+    made.quit()
