@@ -117,12 +117,17 @@ class Client:
             self.connection.close()
             self.connection = None
 
+    def open_socket(self):
+        """Of one connection; other ways to a server are subclasses."""
+        return socket.create_connection(("localhost", self.port), self.timeout)
+
     def http(self, method, path, body=None, headers=None):
         """(status, headers, body) of one request; reconnects once if the connection was closed."""
         for attempt in (0, 1):
             if not self.connection:
                 self.connection = HTTPSConnection("localhost", self.port, timeout=self.timeout,
                                                   context=self.context)
+                self.connection._create_connection = lambda *_: self.open_socket()
             try:
                 self.connection.request(method, path, body, headers or {})
                 answer = self.connection.getresponse()
