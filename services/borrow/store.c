@@ -173,12 +173,10 @@ int store_load(struct store *s, store_judge_fn *judge, void *ctx, struct buf *le
                struct buf *signature, struct error *err)
 {
     struct buf files[FILES] = {{0}};
-    int have[FILES] = {0}, best[2] = {-1, -1}, r = 0, any = 0;
+    int have[FILES] = {0}, best[2] = {-1, -1}, r = 0;
     int64_t newest = -1;
-    for (int i = 0; i < FILES && r >= 0; i++) {
+    for (int i = 0; i < FILES && r >= 0; i++)
         r = have[i] = read_file(s, names[i], &files[i], err);
-        any |= have[i];
-    }
     for (int i = 0; i < 4 && r >= 0; i++) {
         int l = i & 1 ? LEDGER_NEXT : LEDGER, g = i & 2 ? SIGNATURE_NEXT : SIGNATURE;
         int64_t sequence = have[l] && have[g] ? judge(ctx, &files[l], &files[g]) : -1;
@@ -190,6 +188,8 @@ int store_load(struct store *s, store_judge_fn *judge, void *ctx, struct buf *le
         buf_add(ledger, files[best[0]].data, files[best[0]].len);
         buf_add(signature, files[best[1]].data, files[best[1]].len);
     } else if (r >= 0) {
+        // .next files alone are the very first write, cut off before anything was promised.
+        bool any = have[LEDGER] || have[SIGNATURE];
         r = any ? -EBADMSG : -ENOENT;
         error_set(err, "%s", any ? STORE_LEDGER " and " STORE_SIGNATURE " do not belong together"
                                  : "there is no " STORE_LEDGER);
