@@ -185,6 +185,12 @@ static void check_text(struct license_set *set, const char *text, size_t len,
         refuse_file(set, refusal, err.text);
         return;
     }
+    if (file.borrow.line) {
+        refuse_file(set, LICENSE_BORROWED,
+                    "a borrowed license file: it belongs on the host that borrowed it, not among "
+                    "the server's licenses");
+        return;
+    }
     struct checker c = {.keys = keys, .file = &file};
     set->records = arena_zalloc(set->arena, (file.blocks_len + 1) * sizeof *set->records);
     set->records_len = file.blocks_len;

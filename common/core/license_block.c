@@ -1,5 +1,6 @@
 #include "common/core/license_block.h"
 
+#include "common/core/borrow_block.h"
 #include "common/core/text.h"
 
 #include <errno.h>
@@ -30,13 +31,14 @@ const char *license_refusal_name(enum license_refusal r)
         [LICENSE_SIGNATURE] = "signature",
         [LICENSE_SERVER_ID] = "server-id",
         [LICENSE_IO] = "io",
+        [LICENSE_BORROWED] = "borrowed",
     };
     return names[r];
 }
 
 struct line {
     const char *p;
-    size_t len;  // without line end and trailing blanks
+    size_t len; // without line end and trailing blanks
     const char *next;
 };
 
@@ -47,6 +49,7 @@ struct parser {
     struct license_file *out;
     size_t blocks_cap, servers_cap, certificates_cap;
     struct license_block *expects_signature; // END was the last line
+    bool borrow_expects_signature;
     struct error *err;
 };
 
@@ -106,44 +109,79 @@ static char *add_normalised(char *o, const struct line *l)
     return o + l->len + 1;
 }
 
-static enum license_refusal parse_block(struct parser *s, const char *begin)
+// Reads the lines of a block up to its END line. Writes the label and the normalised block.
+static enum license_refusal read_block(struct parser *s, const char *end_line, const char *label,
+                                       char **text, size_t *text_len, const char **end)
 {
-    if (s->out->blocks_len == LICENSE_BLOCKS_MAX)
-        return refuse(s, LICENSE_TOO_LARGE, "more than 1,000 license blocks in one file");
-    s->out->blocks = grow(s->arena, s->out->blocks, s->out->blocks_len, &s->blocks_cap,
-                          sizeof *s->out->blocks);
-    struct license_block *b = &s->out->blocks[s->out->blocks_len++];
-    *b = (struct license_block){
-        .line = s->line, .raw = s->p, .whole = begin, .refusal = LICENSE_UNSIGNED};
-    snprintf(b->reason, sizeof b->reason, "no signature line directly after END");
-
     // The end first, so that exactly as much is allocated as the block can need.
     const char *first = s->p;
-    unsigned first_line = s->line;
     struct line l;
     int r;
-    while ((r = next_line(s, &l)) > 0 && !line_is(&l, END_LINE)) {
+    while ((r = next_line(s, &l)) > 0 && !line_is(&l, end_line)) {
         if (line_begins(&l, "-----"))
-            return refuse(s, LICENSE_SYNTAX, "a license block has no END line");
+            return refuse(s, LICENSE_SYNTAX, "a block has no END line");
     }
     if (r < 0)
         return refuse(s, LICENSE_TOO_LARGE, "the line is longer than 4 KiB");
     if (r == 0)
-        return refuse(s, LICENSE_SYNTAX, "the file ends inside a license block");
-    b->raw_len = (size_t)(l.p - first);
-
-    size_t label = strlen(LICENSE_SIGN_LABEL);
-    b->signed_text = arena_alloc(s->arena, label + b->raw_len + 1);
-    memcpy(b->signed_text, LICENSE_SIGN_LABEL, label);
-    char *o = b->signed_text + label;
-    struct parser again = {.p = first, .end = l.p, .line = first_line};
-    struct line inner;
-    while (next_line(&again, &inner) > 0)
-        o = add_normalised(o, &inner);
-    b->signed_len = (size_t)(o - b->signed_text);
+        return refuse(s, LICENSE_SYNTAX, "the file ends inside a block");
+    *end = l.p;
+    size_t label_len = strlen(label);
+    char *o = *text = arena_alloc(s->arena, label_len + (size_t)(l.p - first) + 1);
+    memcpy(o, label, label_len);
+    o += label_len;
+    struct parser again = {.p = first, .end = *end};
+    while (next_line(&again, &l) > 0)
+        o = add_normalised(o, &l);
+    *text_len = (size_t)(o - *text);
     *o = '\0';
-    s->expects_signature = b;
     return LICENSE_OK;
+}
+
+static enum license_refusal parse_block(struct parser *s, const char *begin)
+{
+    if (s->out->blocks_len == LICENSE_BLOCKS_MAX)
+        return refuse(s, LICENSE_TOO_LARGE, "more than 1,000 license blocks in one file");
+    s->out->blocks =
+        grow(s->arena, s->out->blocks, s->out->blocks_len, &s->blocks_cap, sizeof *s->out->blocks);
+    struct license_block *b = &s->out->blocks[s->out->blocks_len++];
+    *b = (struct license_block){
+        .line = s->line, .raw = s->p, .whole = begin, .refusal = LICENSE_UNSIGNED};
+    snprintf(b->reason, sizeof b->reason, "no signature line directly after END");
+    const char *end;
+    enum license_refusal r =
+        read_block(s, END_LINE, LICENSE_SIGN_LABEL, &b->signed_text, &b->signed_len, &end);
+    b->raw_len = r ? 0 : (size_t)(end - b->raw);
+    s->expects_signature = b;
+    return r;
+}
+
+static enum license_refusal parse_borrow(struct parser *s, const struct line *begin)
+{
+    struct license_borrow_block *b = &s->out->borrow;
+    if (b->line)
+        return refuse(s, LICENSE_SYNTAX, "more than one borrow block");
+    *b = (struct license_borrow_block){
+        .line = s->line, .raw = begin->p, .certificates_before = s->out->certificates_len};
+    char *text;
+    const char *end;
+    enum license_refusal r = read_block(s, BORROW_END_LINE, "", &text, &b->block_len, &end);
+    b->block = text;
+    b->raw_len = (size_t)(s->p - b->raw);
+    s->borrow_expects_signature = true;
+    return r;
+}
+
+// "signature: server <base64>"
+static void parse_borrow_signature(struct license_borrow_block *b, const struct line *l)
+{
+    static const char key[] = SIGNATURE_KEY " server ";
+    size_t at = strlen(key);
+    int n = line_begins(l, key)
+                ? base64_decode(l->p + at, l->len - at, b->signature, sizeof b->signature)
+                : 0;
+    b->signature_len = n > 0 ? (size_t)n : 0;
+    b->raw_len = (size_t)(l->next - b->raw);
 }
 
 // "signature: <key id> <base64>"
@@ -191,9 +229,17 @@ static enum license_refusal parse_certificate(struct parser *s, const struct lin
 static enum license_refusal parse_outside(struct parser *s, const struct line *l)
 {
     struct license_block *signing = s->expects_signature;
+    bool borrow_signing = s->borrow_expects_signature;
     s->expects_signature = NULL;
+    s->borrow_expects_signature = false;
     if (line_is(l, BEGIN_LINE))
         return parse_block(s, l->p);
+    if (line_is(l, BORROW_BEGIN_LINE))
+        return parse_borrow(s, l);
+    if (borrow_signing && line_begins(l, SIGNATURE_KEY)) {
+        parse_borrow_signature(&s->out->borrow, l);
+        return LICENSE_OK;
+    }
     if (signing && line_begins(l, SIGNATURE_KEY)) {
         parse_signature(signing, l);
         return LICENSE_OK;
@@ -205,8 +251,8 @@ static enum license_refusal parse_outside(struct parser *s, const struct line *l
     if (line_begins(l, SERVER_KEY)) {
         struct license_file *out = s->out;
         size_t key = strlen(SERVER_KEY);
-        out->servers = grow(s->arena, out->servers, out->servers_len, &s->servers_cap,
-                            sizeof *out->servers);
+        out->servers =
+            grow(s->arena, out->servers, out->servers_len, &s->servers_cap, sizeof *out->servers);
         out->servers[out->servers_len++] = arena_strndup(s->arena, l->p + key, l->len - key);
         return LICENSE_OK;
     }

@@ -20,39 +20,53 @@
 // values.
 enum license_refusal {
     LICENSE_OK = 0,
-    LICENSE_TOO_LARGE,    // "too-large": file, line or number of blocks
-    LICENSE_ENCODING,     // "encoding": not UTF-8, or a NUL
-    LICENSE_SYNTAX,       // "syntax": text outside blocks that must not be there, END missing, …
-    LICENSE_FORMAT,       // "format": a higher format
-    LICENSE_FIELD,        // "field": required one missing, duplicate, or a bad value
-    LICENSE_MUST,         // "must": an unknown must- key
-    LICENSE_UNSIGNED,     // "unsigned": no signature line after END
-    LICENSE_UNKNOWN_KEY,  // "unknown-key": key id not trusted
-    LICENSE_REVOKED_KEY,  // "revoked-key"
-    LICENSE_SIGNATURE,    // "signature": does not verify
-    LICENSE_SERVER_ID,    // "server-id": issued for another server
-    LICENSE_IO,           // "io": cannot be read
+    LICENSE_TOO_LARGE,   // "too-large": file, line or number of blocks
+    LICENSE_ENCODING,    // "encoding": not UTF-8, or a NUL
+    LICENSE_SYNTAX,      // "syntax": text outside blocks that must not be there, END missing, …
+    LICENSE_FORMAT,      // "format": a higher format
+    LICENSE_FIELD,       // "field": required one missing, duplicate, or a bad value
+    LICENSE_MUST,        // "must": an unknown must- key
+    LICENSE_UNSIGNED,    // "unsigned": no signature line after END
+    LICENSE_UNKNOWN_KEY, // "unknown-key": key id not trusted
+    LICENSE_REVOKED_KEY, // "revoked-key"
+    LICENSE_SIGNATURE,   // "signature": does not verify
+    LICENSE_SERVER_ID,   // "server-id": issued for another server
+    LICENSE_IO,          // "io": cannot be read
+    LICENSE_BORROWED,    // "borrowed": a borrowed license file, which serves its host alone
     LICENSE_REFUSALS
 };
 const char *license_refusal_name(enum license_refusal r);
 
 struct license_block {
-    unsigned line;           // of BEGIN, from 1
-    const char *raw;         // the bytes after the BEGIN line up to the END line, as in the file
+    unsigned line;   // of BEGIN, from 1
+    const char *raw; // the bytes after the BEGIN line up to the END line, as in the file
     size_t raw_len;
     const char *whole; // from the BEGIN line to the signature line, as in the file
     size_t whole_len;  // 0: no signature
     char *signed_text;       // LICENSE_SIGN_LABEL and the normalised block; arena
     size_t signed_len;
-    char key_id[17];         // of the signature line; "" if there is none
+    char key_id[17]; // of the signature line; "" if there is none
     uint8_t signature[64];
     enum license_refusal refusal; // LICENSE_OK, LICENSE_UNSIGNED, LICENSE_SYNTAX
     char reason[160];
 };
 
+// Of a borrowed license file (borrow.md): the block that the server has added.
+struct license_borrow_block {
+    unsigned line;   // of BEGIN; 0: there is no such block
+    const char *raw; // from the BEGIN line on, up to and with the signature line
+    size_t raw_len;
+    const char *block; // normalised, without BEGIN and END lines; arena
+    size_t block_len;
+    uint8_t signature[256];
+    size_t signature_len;       // 0: it has none, or a bad one
+    size_t certificates_before; // how many of the file's certificates stand before it
+};
+
 struct license_file {
     struct license_block *blocks;
     size_t blocks_len;
+    struct license_borrow_block borrow;
     const char **servers; // the server= lines, in order; arena
     size_t servers_len;
     const char **certificates; // PEM texts; arena

@@ -28,7 +28,7 @@ struct told {
     struct pool_link *link;
     uint64_t round;
     bool last; // page
-    char borrow_id[LEDGER_ID_LEN + 1];
+    char borrow_id[BORROW_ID_LEN + 1];
 };
 
 static void *must(void *p)
@@ -105,12 +105,12 @@ static Berth__BorrowedSeat *fill_seat(Berth__BorrowedSeat *seat, Berth__Interval
 {
     berth__borrowed_seat__init(seat);
     berth__interval__init(period);
-    period->valid_from_s = e->period.from.s;
-    period->valid_until_s = e->period.until.s;
-    period->host_id = e->host_id;
-    seat->borrow_id = e->borrow_id;
-    seat->uuid = e->uuid;
-    seat->feature = e->feature;
+    period->valid_from_s = e->fields.valid_from.s;
+    period->valid_until_s = e->fields.valid_until.s;
+    period->host_id = e->fields.host_id;
+    seat->borrow_id = e->fields.borrow_id;
+    seat->uuid = e->fields.uuid;
+    seat->feature = e->fields.feature;
     seat->period = period;
     return seat;
 }
@@ -176,7 +176,8 @@ void pool_link_tell(struct pool_link *l)
         Berth__AddBorrowCall call = BERTH__ADD_BORROW_CALL__INIT;
         call.borrow = fill_seat(&seat, &period, e);
         e->told_round = l->round;
-        berth__pool__add_borrow(pool_of(l), &call, on_added, told_new(l, false, e->borrow_id));
+        berth__pool__add_borrow(pool_of(l), &call, on_added,
+                                told_new(l, false, e->fields.borrow_id));
     }
 }
 

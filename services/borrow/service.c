@@ -4,6 +4,7 @@
 #include "common/ops.h"
 #include "common/rpc.h"
 #include "common/verdict_watch.h"
+#include "services/borrow/pool_link.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,12 +28,14 @@ static const struct metric_def metric_defs[] = {
 #undef METRIC
 
 struct borrow {
-    struct ops ops;                // first: the ops handlers find it there
+    struct ops ops; // first: the ops handlers find it there
     Berth__Borrow_Service rpc;
     struct metrics *metrics;
     struct verdict_watch *verdict;
     struct rpc_server *server;
     struct http_server *listener;
+    struct book book;
+    struct pool_link *pool;
 };
 
 // The generated table hands its own address back; the service lies around it.
@@ -101,12 +104,15 @@ static void get_borrowed(Berth__Borrow_Service *rpc, const Berth__GetBorrowedCal
 static size_t conditions(void *ctx, struct ops_condition *out, size_t max)
 {
     struct borrow *b = ctx;
-    if (!max)
+    if (max < 2)
         return 0;
     out[0] = (struct ops_condition){.name = "trust", .ok = verdict_watch_fresh(b->verdict) != NULL};
     if (!out[0].ok)
         snprintf(out[0].reason, sizeof out[0].reason, "no fresh verdict from trust");
-    return 1;
+    out[1] = (struct ops_condition){.name = "pool", .ok = pool_link_in_step(b->pool)};
+    if (!out[1].ok)
+        snprintf(out[1].reason, sizeof out[1].reason, "pool does not know the borrows yet");
+    return 2;
 }
 
 static void collect(void *ctx)
@@ -119,6 +125,11 @@ static void collect(void *ctx)
 static void verdict_changed(void *ctx)
 {
     (void)ctx; // the verdict is looked at when it is needed
+}
+
+static void pool_changed(void *ctx)
+{
+    (void)ctx;
 }
 
 static void borrow_init(struct borrow *b)
@@ -152,12 +163,19 @@ int borrow_start(struct loop *loop, const struct config *config, void **service,
         if (r)
             error_set(err, "rpc.borrow: cannot listen at %s: %s", config->rpc.borrow, strerror(-r));
     }
+    if (!r) {
+        r = pool_link_new(&b->pool, loop, config->rpc.pool, &rpc_metrics, &b->book, pool_changed,
+                          b);
+        if (r)
+            error_set(err, "rpc.pool: %s: %s", config->rpc.pool, strerror(-r));
+    }
     if (!r)
         r = ops_listen(&b->listener, loop, config->ops.borrow, &b->ops, err);
     if (r) {
         borrow_free(b);
         return 1;
     }
+    pool_link_begin(b->pool);
     *service = b;
     return 0;
 }
@@ -168,6 +186,8 @@ void borrow_free(void *service)
     http_server_free(&b->listener);
     rpc_server_free(&b->server);
     verdict_watch_free(&b->verdict);
+    pool_link_free(&b->pool);
+    book_fini(&b->book);
     metrics_free(&b->metrics);
     free(b);
 }

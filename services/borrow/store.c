@@ -56,8 +56,10 @@ int store_new(struct store **out, const char *directory, const struct store_io *
         error_set(err, "%s: %s", directory, strerror(-r));
     } else if (flock(s->lock, LOCK_EX | LOCK_NB)) {
         r = errno == EWOULDBLOCK ? -EBUSY : -errno;
-        error_set(err, "%s: another process keeps the ledger there; end it, or set "
-                       "borrow.directory to another folder", directory);
+        error_set(err,
+                  "%s: another process keeps the ledger there; end it, or set "
+                  "borrow.directory to another folder",
+                  directory);
     }
     if (r)
         store_free(&s);
@@ -111,8 +113,8 @@ static int read_file(struct store *s, const char *name, struct buf *out, struct 
 
 static int write_next(struct store *s, const char *name, const struct buf *data)
 {
-    int fd = s->io->openat(s->dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-                           0600);
+    int fd =
+        s->io->openat(s->dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
     int r = 0;
@@ -156,9 +158,8 @@ static int roll_forward(struct store *s, const int have[FILES], const struct buf
         if (!have[next[i]])
             continue;
         changed = true;
-        r = chosen[i] == next[i]
-                ? s->io->renameat(s->dir, names[next[i]], names[next[i] - 1])
-                : s->io->unlinkat(s->dir, names[next[i]]);
+        r = chosen[i] == next[i] ? s->io->renameat(s->dir, names[next[i]], names[next[i] - 1])
+                                 : s->io->unlinkat(s->dir, names[next[i]]);
     }
     if (!r && changed)
         r = s->io->fsync(s->dir);
@@ -191,8 +192,9 @@ int store_load(struct store *s, store_judge_fn *judge, void *ctx, struct buf *le
         // .next files alone are the very first write, cut off before anything was promised.
         bool any = have[LEDGER] || have[SIGNATURE];
         r = any ? -EBADMSG : -ENOENT;
-        error_set(err, "%s", any ? STORE_LEDGER " and " STORE_SIGNATURE " do not belong together"
-                                 : "there is no " STORE_LEDGER);
+        error_set(err, "%s",
+                  any ? STORE_LEDGER " and " STORE_SIGNATURE " do not belong together"
+                      : "there is no " STORE_LEDGER);
     }
     for (int i = 0; i < FILES; i++)
         buf_fini(&files[i]);
@@ -218,8 +220,8 @@ int store_write(struct store *s, const struct buf *ledger, const struct buf *sig
         return r;
     }
     // From the first rename on there is no way back.
-    if (!r && (s->io->renameat(s->dir, names[SIGNATURE_NEXT], names[SIGNATURE]) ||
-               s->io->fsync(s->dir)))
+    if (!r &&
+        (s->io->renameat(s->dir, names[SIGNATURE_NEXT], names[SIGNATURE]) || s->io->fsync(s->dir)))
         r = STORE_UNSURE;
     if (r)
         error_set(err, "what is on disk of the ledger is not known: %s", strerror(errno));

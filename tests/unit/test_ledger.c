@@ -24,13 +24,22 @@ static void digest(const void *data, size_t len, uint8_t out[static 8])
         out[i] = (uint8_t)(h >> (8 * i));
 }
 
-static int verify(void *ctx, struct ledger_text certificate, const void *data, size_t data_len,
-                  const uint8_t *signature, size_t signature_len, struct error *err)
+static void sign(struct ledger_text certificate, struct ledger_text ledger, uint8_t out[static 8])
+{
+    uint8_t hash[32] = {0};
+    struct buf data BUF_CLEANUP = {0};
+    digest(ledger.p, ledger.len, hash);
+    ledger_signed_text(certificate, hash, &data);
+    digest(data.data, data.len, out);
+}
+
+static int verify(void *ctx, const struct ledger_signature *signature, struct ledger_text ledger,
+                  struct error *err)
 {
     uint8_t want[8];
-    (void)ctx, (void)certificate;
-    digest(data, data_len, want);
-    if (signature_len == sizeof want && !memcmp(signature, want, sizeof want))
+    (void)ctx;
+    sign(signature->certificate, ledger, want);
+    if (signature->len == sizeof want && !memcmp(signature->bytes, want, sizeof want))
         return 0;
     return error_set(err, "wrong signature"), -EINVAL;
 }
@@ -40,29 +49,39 @@ static struct ledger_text text_of(const char *s)
     return (struct ledger_text){s, strlen(s)};
 }
 
+static struct buf owns[5];
+
 static void make(struct ledger *l, struct ledger_record *records, size_t n)
 {
     static const char *const vendors[] = {"-----BEGIN LICENSE-----\na\n", "other\n"};
-    *l = (struct ledger){.server_id = "BERTH-1", .sequence = 7, .records = records,
-                         .records_len = n, .previous = {1, 2}};
-    memset(l->epoch, 'e', LEDGER_ID_LEN);
+    *l = (struct ledger){.server_id = "BERTH-1",
+                         .sequence = 7,
+                         .records = records,
+                         .records_len = n,
+                         .previous = {1, 2}};
+    memset(l->epoch, 'e', LEDGER_EPOCH_LEN);
     for (size_t i = 0; i < n; i++) {
-        records[i] = (struct ledger_record){
-            .uuid = "3c2d8f6e-0b7a-4f1e-9a52-6f0f4c1f3a77", .feature = "F", .host_id = "d",
-            .period = {{1700000000 + (int64_t)i}, {1700003600}},
-            .vendor = text_of(vendors[i % 2]), .own = text_of("own\nborrow: \n"),
-            .certificate = text_of(pem)};
-        snprintf(records[i].borrow_id, sizeof records[i].borrow_id, "%032zx", n - i);
+        struct borrow_fields f = {.uuid = "3c2d8f6e-0b7a-4f1e-9a52-6f0f4c1f3a77",
+                                  .feature = "F",
+                                  .host_id = "d",
+                                  .valid_from = {1700000000 + (int64_t)i},
+                                  .valid_until = {1700003600},
+                                  .issued = {1700000000}};
+        snprintf(f.borrow_id, sizeof f.borrow_id, "%032zx", n - i);
+        buf_clear(&owns[i]);
+        borrow_block_write_signed(&f, (const uint8_t *)"signed", 6, &owns[i]);
+        records[i] = (struct ledger_record){.fields = f,
+                                            .vendor = text_of(vendors[i % 2]),
+                                            .own = {owns[i].data, owns[i].len},
+                                            .certificate = text_of(pem)};
     }
 }
 
 static void seal(struct ledger *l, struct buf *ledger, struct buf *signature)
 {
-    struct buf data BUF_CLEANUP = {0};
     struct ledger_signature sig = {.len = 8, .certificate = text_of(pem)};
     ledger_encode(l, ledger);
-    ledger_signed_text(sig.certificate, (struct ledger_text){ledger->data, ledger->len}, &data);
-    digest(data.data, data.len, sig.bytes);
+    sign(sig.certificate, (struct ledger_text){ledger->data, ledger->len}, sig.bytes);
     assert_int_equal(ledger_signature_encode(&sig, signature), 0);
     assert_int_equal(signature->len, LEDGER_SIGNATURE_FILE_BYTES);
 }
@@ -91,7 +110,9 @@ static void test_round_trip(void **state)
         assert_int_equal(got.records_len, n);
         assert_int_equal(got.sequence, 7);
         for (size_t i = 0; i < n; i++) {
-            assert_string_equal(got.records[i].borrow_id, records[i].borrow_id);
+            assert_string_equal(got.records[i].fields.borrow_id, records[i].fields.borrow_id);
+            assert_string_equal(got.records[i].fields.host_id, "d");
+            assert_int_equal(got.records[i].fields.valid_until.s, 1700003600);
             assert_int_equal(got.records[i].vendor.len, records[i].vendor.len);
             assert_memory_equal(got.records[i].vendor.p, records[i].vendor.p,
                                 records[i].vendor.len);
@@ -149,14 +170,23 @@ static void test_decoding_is_strict(void **state)
     static const struct {
         const char *from, *to;
     } cases[] = {
-        {"berth-ledger 1", "berth-ledger 2"}, {"sequence: 7", "sequence: 07"},
-        {"sequence: 7", "sequence:  7"},      {"sequence: 7", "sequence: -7"},
-        {"previous: 01", "previous: 0g"},     {"epoch: e", "epoch: E"},
-        {"parts: 3", "parts: 2"},             {"borrows: 3", "borrows: 4"},
-        {"borrows: 3", "borrows: 99999999"},  {"part 6", "part 7"},
-        {"vendor: ", "vendor: 9"},            {"feature: F", "feature: \x01"},
-        {"feature: F", "feature:F"},          {"T22:13:20Z", "T22:13:20z"},
-        {"00000001\n", "00000003\n"},         {"own 13", "own 99999999"},
+        {"berth-ledger 1", "berth-ledger 2"},
+        {"sequence: 7", "sequence: 07"},
+        {"sequence: 7", "sequence:  7"},
+        {"sequence: 7", "sequence: -7"},
+        {"previous: 01", "previous: 0g"},
+        {"epoch: e", "epoch: E"},
+        {"parts: 3", "parts: 2"},
+        {"borrows: 3", "borrows: 4"},
+        {"borrows: 3", "borrows: 99999999"},
+        {"part 6", "part 7"},
+        {"vendor: ", "vendor: 9"},
+        {"feature: F", "feature: \x01"},
+        {"feature: F", "feature:F"},
+        {"T22:13:20Z", "T22:13:20z"},
+        {"00000001\n", "00000003\n"},
+        {"\nown ", "\nown 9"},
+        {"host-id: d", "host-id: ?"},
     };
     struct ledger_record records[3];
     struct ledger l, got;
@@ -185,5 +215,8 @@ int main(void)
         cmocka_unit_test(test_every_alteration_is_refused),
         cmocka_unit_test(test_decoding_is_strict),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int r = cmocka_run_group_tests(tests, NULL, NULL);
+    for (size_t i = 0; i < sizeof owns / sizeof *owns; i++)
+        buf_fini(&owns[i]);
+    return r;
 }

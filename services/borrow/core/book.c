@@ -1,6 +1,5 @@
 #include "services/borrow/core/book.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,15 +80,10 @@ static struct book_entry *entry_new(struct book *b)
     return b->entries[b->len++] = must(calloc(1, sizeof(struct book_entry)));
 }
 
-struct book_entry *book_add(struct book *b, const char *borrow_id, const struct rules_ask *ask,
-                            struct interval period)
+struct book_entry *book_add(struct book *b, const struct borrow_fields *fields)
 {
     struct book_entry *e = entry_new(b);
-    snprintf(e->borrow_id, sizeof e->borrow_id, "%s", borrow_id);
-    snprintf(e->uuid, sizeof e->uuid, "%s", ask->uuid);
-    snprintf(e->feature, sizeof e->feature, "%s", ask->feature);
-    snprintf(e->host_id, sizeof e->host_id, "%s", ask->host_id);
-    e->period = period;
+    e->fields = *fields;
     return e;
 }
 
@@ -119,9 +113,7 @@ void book_load(struct book *b, const struct ledger *ledger)
 {
     for (size_t i = 0; i < ledger->records_len; i++) {
         const struct ledger_record *r = &ledger->records[i];
-        const struct rules_ask ask = {
-            .uuid = r->uuid, .feature = r->feature, .host_id = r->host_id};
-        struct book_entry *e = book_add(b, r->borrow_id, &ask, r->period);
+        struct book_entry *e = book_add(b, &r->fields);
         book_set_texts(b, e, r->vendor, r->own, r->certificate);
         e->since = ledger->sequence;
     }
@@ -132,7 +124,7 @@ void book_expire(struct book *b, struct wall_time now)
     size_t kept = 0;
     for (size_t i = 0; i < b->len; i++) {
         struct book_entry *e = b->entries[i];
-        if (e->period.until.s <= now.s && e->since && !e->waiters)
+        if (e->fields.valid_until.s <= now.s && e->since && !e->waiters)
             entry_free(b, e);
         else
             b->entries[kept++] = e;
@@ -143,7 +135,7 @@ void book_expire(struct book *b, struct wall_time now)
 struct book_entry *book_find(const struct book *b, const char *borrow_id)
 {
     for (size_t i = 0; i < b->len; i++) {
-        if (!strcmp(b->entries[i]->borrow_id, borrow_id))
+        if (!strcmp(b->entries[i]->fields.borrow_id, borrow_id))
             return b->entries[i];
     }
     return NULL;
@@ -153,9 +145,10 @@ struct book_entry *book_same(const struct book *b, const struct rules_ask *ask,
                              struct wall_time now)
 {
     for (size_t i = 0; i < b->len; i++) {
-        const struct book_entry *e = b->entries[i];
-        const struct rules_held held = {e->uuid, e->feature, e->host_id, e->period};
-        if (now.s < e->period.until.s && rules_same(ask, &held, now))
+        const struct borrow_fields *f = &b->entries[i]->fields;
+        const struct rules_held held = {f->uuid, f->feature, f->host_id,
+                                        book_period(b->entries[i])};
+        if (now.s < f->valid_until.s && rules_same(ask, &held, now))
             return b->entries[i];
     }
     return NULL;
@@ -166,10 +159,11 @@ bool book_fits(const struct book *b, const char *uuid, const char *feature, stru
 {
     struct interval_set others = {0};
     for (size_t i = 0; i < b->len; i++) {
-        const struct book_entry *e = b->entries[i];
-        if (interval_overlaps(e->period, period) && !strcmp(e->uuid, uuid) &&
-            !strcmp(e->feature, feature))
-            interval_set_add(&others, e->period);
+        const struct borrow_fields *f = &b->entries[i]->fields;
+        struct interval other = book_period(b->entries[i]);
+        if (interval_overlaps(other, period) && !strcmp(f->uuid, uuid) &&
+            !strcmp(f->feature, feature))
+            interval_set_add(&others, other);
     }
     bool fits = interval_set_fits(&others, period, count, conflict);
     interval_set_fini(&others);
@@ -180,18 +174,14 @@ size_t book_active(const struct book *b, struct wall_time now)
 {
     size_t n = 0;
     for (size_t i = 0; i < b->len; i++)
-        n += b->entries[i]->since && now.s < b->entries[i]->period.until.s;
+        n += b->entries[i]->since && now.s < b->entries[i]->fields.valid_until.s;
     return n;
 }
 
 void book_record(const struct book_entry *e, struct ledger_record *out)
 {
-    *out = (struct ledger_record){.period = e->period,
+    *out = (struct ledger_record){.fields = e->fields,
                                   .vendor = {e->vendor->text, e->vendor->len},
                                   .own = {e->own, e->own_len},
                                   .certificate = {e->certificate->text, e->certificate->len}};
-    memcpy(out->borrow_id, e->borrow_id, sizeof out->borrow_id);
-    memcpy(out->uuid, e->uuid, sizeof out->uuid);
-    memcpy(out->feature, e->feature, sizeof out->feature);
-    memcpy(out->host_id, e->host_id, sizeof out->host_id);
 }

@@ -2,6 +2,7 @@
 // hold their seats from the moment at which they were found to fit. Pure: now is an argument.
 #pragma once
 
+#include "services/borrow/core/interval.h"
 #include "services/borrow/core/ledger.h"
 #include "services/borrow/core/rules.h"
 
@@ -15,11 +16,7 @@ struct book_part {
 struct book_waiter; // who waits for the borrow to be made: of the service
 
 struct book_entry {
-    char borrow_id[LEDGER_ID_LEN + 1];
-    char uuid[37];
-    char feature[65];
-    char host_id[HOSTID_MAX + 1];
-    struct interval period;
+    struct borrow_fields fields;
     struct book_part *vendor, *certificate; // NULL until it is signed
     char *own;                              // malloc'd; NULL until it is signed
     size_t own_len;
@@ -38,9 +35,13 @@ struct book {
 
 void book_fini(struct book *book); // entries too; they must have no waiters any more
 
-// One that holds its seats from now on; the borrow ID is the caller's.
-struct book_entry *book_add(struct book *book, const char *borrow_id, const struct rules_ask *ask,
-                            struct interval period);
+static inline struct interval book_period(const struct book_entry *entry)
+{
+    return (struct interval){entry->fields.valid_from, entry->fields.valid_until};
+}
+
+// One that holds its seat from now on.
+struct book_entry *book_add(struct book *book, const struct borrow_fields *fields);
 void book_remove(struct book *book, struct book_entry *entry);
 // The texts that make up its file; copied.
 void book_set_texts(struct book *book, struct book_entry *entry, struct ledger_text vendor,
@@ -61,5 +62,5 @@ bool book_fits(const struct book *book, const char *uuid, const char *feature,
 // Those whose period has not ended.
 size_t book_active(const struct book *book, struct wall_time now);
 
-// Its record in a ledger; the strings are the entry's.
+// Its record in a ledger; the texts are the entry's.
 void book_record(const struct book_entry *entry, struct ledger_record *out);

@@ -25,7 +25,7 @@ static int compare_texts(const void *a, const void *b)
 static int compare_records(const void *a, const void *b)
 {
     const struct ledger_record *x = a, *y = b;
-    return strcmp(x->borrow_id, y->borrow_id);
+    return strcmp(x->fields.borrow_id, y->fields.borrow_id);
 }
 
 // The texts that records share, sorted, each once. To be freed.
@@ -63,7 +63,7 @@ static void add_text(struct buf *out, const char *name, struct ledger_text text)
 
 void ledger_encode(struct ledger *ledger, struct buf *out)
 {
-    char hex[65], from[32], until[32];
+    char hex[65];
     size_t parts_len;
     if (ledger->records_len)
         qsort(ledger->records, ledger->records_len, sizeof *ledger->records, compare_records);
@@ -77,10 +77,6 @@ void ledger_encode(struct ledger *ledger, struct buf *out)
         add_text(out, "part", parts[i]);
     for (size_t i = 0; i < ledger->records_len; i++) {
         const struct ledger_record *r = &ledger->records[i];
-        buf_printf(out, "borrow: %s\nuuid: %s\nfeature: %s\nhost-id: %s\n", r->borrow_id, r->uuid,
-                   r->feature, r->host_id);
-        buf_printf(out, "valid-from: %s\nvalid-until: %s\n", wall_format(r->period.from, from),
-                   wall_format(r->period.until, until));
         buf_printf(out, "vendor: %zu\ncertificate: %zu\n", part_index(parts, parts_len, r->vendor),
                    part_index(parts, parts_len, r->certificate));
         add_text(out, "own", r->own);
@@ -128,15 +124,6 @@ static uint64_t read_number(struct reader *r, const char *name, uint64_t max)
     return r->bad ? 0 : n;
 }
 
-static struct wall_time read_time(struct reader *r, const char *name)
-{
-    struct wall_time t = {0};
-    struct ledger_text value = read_value(r, name);
-    if (!r->bad && wall_parse(value.p, value.len, WALL_NO_DATE, &t))
-        r->bad = true;
-    return t;
-}
-
 static void read_hex(struct reader *r, const char *name, uint8_t *out, size_t bytes)
 {
     struct ledger_text value = read_value(r, name);
@@ -164,29 +151,34 @@ static struct ledger_text read_part(struct reader *r, const char *name,
     return r->bad ? (struct ledger_text){"", 0} : parts[i];
 }
 
-static void read_id(struct reader *r, const char *name, char out[static LEDGER_ID_LEN + 1])
+static void read_epoch(struct reader *r, char out[static LEDGER_EPOCH_LEN + 1])
 {
-    uint8_t id[LEDGER_ID_LEN / 2];
-    read_word(r, name, out, LEDGER_ID_LEN + 1);
+    uint8_t id[LEDGER_EPOCH_LEN / 2];
+    read_word(r, "epoch:", out, LEDGER_EPOCH_LEN + 1);
     if (!r->bad && hex_decode(out, strlen(out), id, sizeof id) != (int)sizeof id)
         r->bad = true;
     if (!r->bad)
-        hex_encode(id, sizeof id, out);
+        hex_encode(id, sizeof id, out); // in the one spelling
+}
+
+// What the borrow is stands in its own text; the signature in it is not looked at here.
+static void read_fields(struct reader *r, struct ledger_text own, struct borrow_fields *out)
+{
+    static const char begin[] = BORROW_BEGIN_LINE "\n", end[] = BORROW_END_LINE "\n";
+    const char *block = own.p + strlen(begin);
+    bool begins = !r->bad && own.len > strlen(begin) && !memcmp(own.p, begin, strlen(begin));
+    const char *stop = begins ? memmem(block, own.len - strlen(begin), end, strlen(end)) : NULL;
+    if (!stop || borrow_block_parse(block, (size_t)(stop - block), out, NULL))
+        r->bad = true;
 }
 
 static void read_record(struct reader *r, struct ledger_record *record,
                         const struct ledger_text *parts, size_t parts_len)
 {
-    read_id(r, "borrow:", record->borrow_id);
-    read_word(r, "uuid:", record->uuid, sizeof record->uuid);
-    read_word(r, "feature:", record->feature, sizeof record->feature);
-    read_word(r, "host-id:", record->host_id, sizeof record->host_id);
-    record->period.from = read_time(r, "valid-from:");
-    record->period.until = read_time(r, "valid-until:");
-    r->bad |= record->period.from.s >= record->period.until.s;
     record->vendor = read_part(r, "vendor:", parts, parts_len);
     record->certificate = read_part(r, "certificate:", parts, parts_len);
     record->own = read_text(r, "own");
+    read_fields(r, record->own, &record->fields);
 }
 
 // Counts are bounded by the length of the text before anything is allocated for them.
@@ -204,7 +196,7 @@ static void read_body(struct reader *r, struct ledger *out, struct arena *arena)
         parts[i] = read_text(r, "part");
     for (size_t i = 0; i < n && !r->bad; i++) {
         read_record(r, &out->records[i], parts, parts_len);
-        r->bad |= i && strcmp(out->records[i - 1].borrow_id, out->records[i].borrow_id) >= 0;
+        r->bad |= i && compare_records(&out->records[i - 1], &out->records[i]) >= 0;
     }
     out->records_len = n;
     r->bad |= r->p != r->end;
@@ -221,7 +213,7 @@ int ledger_decode(struct ledger *out, struct arena *arena, const char *text, siz
         return error_set(err, "the first line is not '" FORMAT_LINE "'"), -EINVAL;
     r.p += strlen(FORMAT_LINE) + 1;
     read_word(&r, "server-id:", out->server_id, sizeof out->server_id);
-    read_id(&r, "epoch:", out->epoch);
+    read_epoch(&r, out->epoch);
     out->sequence = read_number(&r, "sequence:", UINT64_MAX);
     read_hex(&r, "previous:", out->previous, sizeof out->previous);
     read_body(&r, out, arena);

@@ -4,17 +4,17 @@
 #pragma once
 
 #include "common/core/arena.h"
+#include "common/core/borrow_block.h"
 #include "common/core/buf.h"
 #include "common/core/error.h"
-#include "common/core/hostid.h"
-#include "services/borrow/core/interval.h"
 
 #define LEDGER_RECORDS_MAX 100000
 #define LEDGER_PART_BYTES_MAX (64 * 1024)
 #define LEDGER_BYTES_MAX (256 * 1024 * 1024)
 #define LEDGER_SIGNATURE_FILE_BYTES 8192
 #define LEDGER_SIGNATURE_BYTES_MAX 256
-#define LEDGER_ID_LEN 32 // of a borrow, and of an epoch: lower-case hex
+#define LEDGER_EPOCH_LEN 32 // lower-case hex
+#define LEDGER_SIGN_LABEL "berth-ledger-v1\n"
 
 struct ledger_text {
     const char *p;
@@ -23,11 +23,7 @@ struct ledger_text {
 
 // The borrowed license file is vendor + own + certificate, byte for byte.
 struct ledger_record {
-    char borrow_id[LEDGER_ID_LEN + 1];
-    char uuid[37];
-    char feature[65];
-    char host_id[HOSTID_MAX + 1];
-    struct interval period;
+    struct borrow_fields fields;    // as they stand in own
     struct ledger_text vendor;      // shared by many records, stored once
     struct ledger_text own;         // the borrow block and its signature
     struct ledger_text certificate; // shared as well
@@ -35,7 +31,7 @@ struct ledger_record {
 
 struct ledger {
     char server_id[65];
-    char epoch[LEDGER_ID_LEN + 1];
+    char epoch[LEDGER_EPOCH_LEN + 1];
     uint64_t sequence;
     uint8_t previous[32]; // SHA-256 of the ledger before this one; zeros for the first
     struct ledger_record *records;
@@ -60,15 +56,14 @@ int ledger_signature_encode(const struct ledger_signature *signature, struct buf
 int ledger_signature_decode(struct ledger_signature *out, const char *text, size_t len,
                             struct error *err);
 
-// What is signed: a label, the certificate's text (of which more than one spelling would be
-// accepted as the same certificate) and the ledger.
-void ledger_signed_text(struct ledger_text certificate, struct ledger_text ledger,
+// What is signed, after LEDGER_SIGN_LABEL: the certificate's text (of which more than one spelling
+// would be accepted as the same certificate) and the SHA-256 of the ledger.
+void ledger_signed_text(struct ledger_text certificate, const uint8_t ledger_sha256[static 32],
                         struct buf *out);
 
-// Says whether the signature over data is by the certificate, and the certificate is trusted.
-typedef int ledger_verify_fn(void *ctx, struct ledger_text certificate, const void *data,
-                             size_t data_len, const uint8_t *signature, size_t signature_len,
-                             struct error *err);
+// Says whether the signature over the ledger is by the certificate, and the certificate is trusted.
+typedef int ledger_verify_fn(void *ctx, const struct ledger_signature *signature,
+                             struct ledger_text ledger, struct error *err);
 // The signature first, then the ledger is decoded. 0 or negative, err saying which file.
 int ledger_open(struct ledger *out, struct arena *arena, struct ledger_text ledger,
                 struct ledger_text signature, ledger_verify_fn *verify, void *ctx,

@@ -8,7 +8,6 @@
 #define SIGNATURE_KEY "signature: "
 #define PEM_BEGIN "-----BEGIN CERTIFICATE-----\n"
 #define PEM_END "\n-----END CERTIFICATE-----\n"
-#define LABEL "berth-ledger-v1\n"
 
 static bool text_begins(const char *text, size_t len, const char *with)
 {
@@ -82,11 +81,13 @@ int ledger_signature_decode(struct ledger_signature *out, const char *text, size
     return 0;
 }
 
-void ledger_signed_text(struct ledger_text certificate, struct ledger_text ledger, struct buf *out)
+void ledger_signed_text(struct ledger_text certificate, const uint8_t ledger_sha256[static 32],
+                        struct buf *out)
 {
-    buf_printf(out, LABEL "%zu\n", certificate.len);
+    char hex[65];
+    hex_encode(ledger_sha256, 32, hex);
+    buf_printf(out, "ledger-sha256: %s\ncertificate: %zu\n", hex, certificate.len);
     buf_add(out, certificate.p, certificate.len);
-    buf_add(out, ledger.p, ledger.len);
 }
 
 int ledger_open(struct ledger *out, struct arena *arena, struct ledger_text ledger,
@@ -94,15 +95,13 @@ int ledger_open(struct ledger *out, struct arena *arena, struct ledger_text ledg
                 struct error *err)
 {
     struct ledger_signature sig;
-    struct buf data BUF_CLEANUP = {0};
     *out = (struct ledger){0};
     int r = ledger_signature_decode(&sig, signature.p, signature.len, err);
     if (r)
         return error_prefix(err, "the signature file"), r;
     if (ledger.len > LEDGER_BYTES_MAX)
         return error_set(err, "the ledger is too large"), -EINVAL;
-    ledger_signed_text(sig.certificate, ledger, &data);
-    r = verify(ctx, sig.certificate, data.data, data.len, sig.bytes, sig.len, err);
+    r = verify(ctx, &sig, ledger, err);
     if (r)
         return error_prefix(err, "the ledger and its signature do not belong together"), r;
     r = ledger_decode(out, arena, ledger.p, ledger.len, err);

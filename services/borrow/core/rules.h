@@ -12,14 +12,14 @@ struct rules_limits {
 
 enum rules_outcome {
     RULES_OK = 0,
-    RULES_FROM_PAST,        // "from-past": validFrom is earlier than RULES_PAST_S ago
-    RULES_EMPTY,            // "period-empty": does not end after it begins
-    RULES_TOO_LONG,         // "period-too-long"
-    RULES_TOO_FAR,          // "too-far-ahead"
-    RULES_LICENSE_FROM,     // "license-not-yet-valid"
-    RULES_LICENSE_UNTIL,    // "license-expires"
-    RULES_SERVER_FROM,      // "server-license-not-yet-valid"
-    RULES_SERVER_UNTIL,     // "server-license-expires"
+    RULES_FROM_PAST,     // "from-past": validFrom is earlier than RULES_PAST_S ago
+    RULES_EMPTY,         // "period-empty": does not end after it begins
+    RULES_TOO_LONG,      // "period-too-long"
+    RULES_TOO_FAR,       // "too-far-ahead"
+    RULES_LICENSE_FROM,  // "license-not-yet-valid"
+    RULES_LICENSE_UNTIL, // "license-expires"
+    RULES_SERVER_FROM,   // "server-license-not-yet-valid"
+    RULES_SERVER_UNTIL,  // "server-license-expires"
     RULES_OUTCOMES
 };
 const char *rules_reason(enum rules_outcome outcome); // for error 1006; "" for RULES_OK
