@@ -5,6 +5,7 @@
 #include "common/daemon.h"
 #include "common/https.h"
 #include "common/log.h"
+#include "services/trust/place.h"
 #include "services/trust/server.h"
 #include "services/trust/source.h"
 #include "services/trust/token_store.h"
@@ -26,6 +27,7 @@ struct trust_source {
     struct server_files files;
     char *vendor_pem;
     struct token_store *tokens;
+    struct place place;
     struct mono_time started;
     char base_url[512];
 
@@ -112,6 +114,9 @@ static void request_body(const struct trust_source *s, struct buf *out)
     buf_printf(out, ",\"version\":\"%s\",\"uptimeSeconds\":%lld,\"ledger\":", BERTH_VERSION,
                (long long)((clock_mono().ms - s->started.ms) / 1000));
     add_ledger(out, &s->ledger);
+    if (s->place.known)
+        buf_printf(out, ",\"place\":{\"boot\":\"%s\",\"folder\":\"%s\",\"bootAgeSeconds\":%lld}",
+                   s->place.boot, s->place.folder, (long long)(clock_mono().ms / 1000));
     buf_add_char(out, '}');
 }
 
@@ -252,6 +257,7 @@ static int load(struct trust_source *s, const struct config *config, struct erro
     if (token_store_new(&s->tokens, config->trust.state_dir, s->files.license.server_id, &ignored,
                         err) < 0)
         return DAEMON_EXIT_CONFIG;
+    place_read(&s->place, config->trust.state_dir);
     if (ignored)
         log_warn("cloud.token-ignored",
                  LOG_S("msg", "the continuation token in trust.state_dir is damaged or of another "

@@ -143,6 +143,9 @@ void head_read(struct head *h, Berth__HeadReply_Closure closure, void *closure_d
     if (h->waiting == 0)
         h->presented = (struct trust_ledger){0};
     reply_head(&h->known, closure, closure_data);
+    // That one was refused: without it the backend may say yes again.
+    if (strcmp(h->bulletin->reason, "ledger-rollback") == 0)
+        h->wanted(h->ctx);
 }
 
 // NULL, or the field that is not as it must be.

@@ -169,6 +169,9 @@ def test_head_moves_by_compare_and_swap(place, host):  # noqa: F811
                                    move(3, previous=1, epoch="f" * 32),
                                    ["move-head", EPOCH, 3, ledger(99), ledger(2)]])
 def test_head_never_goes_back(place, host, words):  # noqa: F811
+    host.process.stop()
+    host.config.write_text(host.config.read_text().replace('"1 s"', '"3600 s"'))
+    host.start()
     for n in (1, 2, 3):
         assert "code" not in call(host, BORROW, *move(n, *([n - 1] if n > 1 else [])))
     answer = call(host, BORROW, *words)
@@ -178,7 +181,7 @@ def test_head_never_goes_back(place, host, words):  # noqa: F811
     assert host.state() == "invalid"
     # ... until borrow begins anew with another one.
     assert call(host, BORROW, "read-head")["sequence"] == 3
-    host.becomes("valid", 4)
+    host.becomes("valid", 10)
     assert call(host, BORROW, *move(3))["sequence"] == 3
 
 

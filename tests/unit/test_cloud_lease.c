@@ -15,7 +15,8 @@
 #define HASH_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define HASH_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 
-static const struct cloud_policy policy = {.silence_s = 600, .next_check_s = 60};
+static const struct cloud_policy policy = {.lease = {.silence_s = 600, .alive_s = 150},
+                                           .next_check_s = 60};
 static char dir[64], path[96];
 static struct store *store;
 
@@ -75,7 +76,7 @@ static void goodbye(const char *token)
     const char *outcome = NULL;
     assert_int_equal(cloud_request_parse(&request, text, strlen(text), &err), 0);
     assert_int_equal(store_begin(store, &err), 0);
-    assert_int_equal(cloud_goodbye(store, &request, &answer, &outcome, &err), 0);
+    assert_int_equal(cloud_goodbye(store, &request, &policy, 0, &answer, &outcome, &err), 0);
     assert_int_equal(store_commit(store, &err), 0);
 }
 
@@ -146,7 +147,7 @@ static void random_holders(void **state)
         }
         char token[65];
         bool ok = strcmp(ask(tokens[host], "null", now, token), "ok") == 0;
-        believes_until[host] = ok ? now + policy.silence_s : 0;
+        believes_until[host] = ok ? now + policy.lease.silence_s : 0;
         if (ok && rand() % 5 != 0) // else the answer was lost
             memcpy(tokens[host], token, sizeof token);
         for (int other = 0; ok && other < 3; other++)

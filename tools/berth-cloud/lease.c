@@ -2,36 +2,110 @@
 
 #include <string.h>
 
-static bool is_holder(const struct lease *lease, const uint8_t *presented)
+static bool same(const uint8_t *a, const uint8_t *b)
 {
-    return presented != NULL &&
-           (memcmp(lease->current, presented, LEASE_HASH_BYTES) == 0 ||
-            (lease->has_previous && memcmp(lease->previous, presented, LEASE_HASH_BYTES) == 0));
+    return memcmp(a, b, LEASE_HASH_BYTES) == 0;
 }
 
-bool lease_may_take(const struct lease *lease, const uint8_t *presented, int64_t now_s,
-                    int64_t silence_s)
+static bool same_boot(const struct lease_place *a, const struct lease_place *b)
 {
-    return !lease->held || is_holder(lease, presented) || now_s - lease->last_seen_s >= silence_s;
+    return a->known && b->known && memcmp(a->boot, b->boot, LEASE_PLACE_BYTES) == 0;
 }
 
-void lease_take(struct lease *lease, const uint8_t *presented,
-                const uint8_t next[LEASE_HASH_BYTES], int64_t now_s)
+static bool same_place(const struct lease_place *a, const struct lease_place *b)
 {
+    return same_boot(a, b) && memcmp(a->folder, b->folder, LEASE_PLACE_BYTES) == 0;
+}
+
+static bool has_token(const struct lease *lease, const struct lease_claim *claim)
+{
+    return claim->token != NULL && (same(lease->current, claim->token) ||
+                                    (lease->has_previous && same(lease->previous, claim->token)));
+}
+
+// There is one that was pushed out, and it has not been silent for too long.
+static bool has_rival(const struct lease *lease, int64_t now_s, const struct lease_policy *policy)
+{
+    return lease->held && lease->rival.place.known &&
+           now_s - lease->rival.since_s < policy->alive_s;
+}
+
+static bool is_rival(const struct lease *lease, const struct lease_claim *claim)
+{
+    return claim->token != NULL && same_place(&lease->rival.place, &claim->place) &&
+           (same(lease->rival.current, claim->token) || same(lease->rival.previous, claim->token));
+}
+
+static bool may_be_here(const struct lease *lease, const struct lease_place *place)
+{
+    if (!place->known || !lease->place.known || same_place(&lease->place, place))
+        return true;
+    // It may have crashed and booted again.
+    return !same_boot(&lease->place, place) && place->booted_s >= lease->last_seen_s;
+}
+
+bool lease_may_take(const struct lease *lease, const struct lease_claim *claim, int64_t now_s,
+                    const struct lease_policy *policy)
+{
+    int64_t silent_s = now_s - lease->last_seen_s;
+    if (!lease->held || silent_s >= policy->silence_s)
+        return true;
+    if (has_rival(lease, now_s, policy) && is_rival(lease, claim))
+        return true;
+    return has_token(lease, claim) &&
+           (may_be_here(lease, &claim->place) || silent_s >= policy->alive_s);
+}
+
+// Whoever comes from another place may be a copy: who it pushes out is remembered, and not
+// forgotten for another copy.
+static void rival_update(struct lease *lease, const struct lease_claim *claim, int64_t now_s,
+                         const struct lease_policy *policy)
+{
+    struct lease_rival *rival = &lease->rival;
+    bool waits = has_rival(lease, now_s, policy);
+    if (!lease->held || !has_token(lease, claim) || (waits && is_rival(lease, claim))) {
+        *rival = (struct lease_rival){0};
+    } else if (!waits && lease->place.known && claim->place.known &&
+               !same_place(&lease->place, &claim->place)) {
+        *rival = (struct lease_rival){.place = lease->place, .since_s = now_s};
+        memcpy(rival->current, lease->current, LEASE_HASH_BYTES);
+        if (lease->has_previous)
+            memcpy(rival->previous, lease->previous, LEASE_HASH_BYTES);
+    }
+}
+
+void lease_take(struct lease *lease, const struct lease_claim *claim,
+                const uint8_t next[LEASE_HASH_BYTES], int64_t now_s,
+                const struct lease_policy *policy)
+{
+    rival_update(lease, claim, now_s, policy);
     lease->held = true;
-    lease->has_previous = presented != NULL;
-    if (presented != NULL)
-        memmove(lease->previous, presented, LEASE_HASH_BYTES);
+    lease->has_previous = claim->token != NULL;
+    if (claim->token != NULL)
+        memmove(lease->previous, claim->token, LEASE_HASH_BYTES);
     memcpy(lease->current, next, LEASE_HASH_BYTES);
     lease->last_seen_s = now_s;
+    lease->place = claim->place;
 }
 
-bool lease_goodbye(struct lease *lease, const uint8_t *presented)
+bool lease_goodbye(struct lease *lease, const struct lease_claim *claim, int64_t now_s,
+                   const struct lease_policy *policy)
 {
-    if (!lease->held || !is_holder(lease, presented))
+    // A copy that is refused knows the token too, but it is not at home.
+    bool here =
+        !claim->place.known || !lease->place.known || same_place(&lease->place, &claim->place);
+    if (!lease->held || !here || !has_token(lease, claim))
         return false;
-    lease->held = false;
-    lease->has_previous = false;
-    memset(lease->current, 0, sizeof lease->current);
+    const struct lease_rival rival = lease->rival;
+    bool waits = has_rival(lease, now_s, policy);
+    *lease = (struct lease){.last_seen_s = lease->last_seen_s};
+    if (!waits)
+        return true;
+    // If it was a copy that goes, the one that it pushed out has it again, and nobody else.
+    lease->held = lease->has_previous = true;
+    lease->place = rival.place;
+    lease->last_seen_s = rival.since_s;
+    memcpy(lease->current, rival.current, LEASE_HASH_BYTES);
+    memcpy(lease->previous, rival.previous, LEASE_HASH_BYTES);
     return true;
 }

@@ -101,7 +101,7 @@ static int parse_options(struct arguments *a, int argc, char **argv)
 
 static void print_server(void *ctx, const struct store_server *s)
 {
-    const struct cloud_policy *policy = ctx;
+    const struct lease_policy *policy = ctx;
     char seen[32] = "never", ledger[128] = "-";
     int64_t now = clock_wall().s;
     const char *status = s->revoked         ? "revoked"
@@ -118,7 +118,7 @@ static void print_server(void *ctx, const struct store_server *s)
 static int run_list(struct store *store, int64_t silence_s, struct error *err)
 {
     static char keys[REVOKED_KEYS_MAX][17];
-    struct cloud_policy policy = {.silence_s = silence_s};
+    struct lease_policy policy = {.silence_s = silence_s};
     printf("%-32s %-8s %-20s %s\n", "SERVER", "STATUS", "LAST SEEN", "LEDGER");
     int r = store_each(store, print_server, &policy, err);
     int n = r < 0 ? r : store_revoked_keys(store, keys, err);

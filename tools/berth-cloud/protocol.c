@@ -10,6 +10,7 @@
 
 #define TOKEN_BYTES 32
 #define SEQUENCE_MAX 9007199254740992.0
+#define BOOT_AGE_MAX_S 1e12
 
 bool cloud_server_id_valid(const char *id)
 {
@@ -54,6 +55,31 @@ static int parse_ledger(struct ledger_claim *out, const cJSON *root, struct erro
     return 0;
 }
 
+// Where the server is: an extension of ours, which a server need not use.
+static int parse_place(struct cloud_request *out, const cJSON *root, struct error *err)
+{
+    const cJSON *place = cJSON_GetObjectItemCaseSensitive(root, "place");
+    if (place == NULL || cJSON_IsNull(place))
+        return 0;
+    const cJSON *age = cJSON_GetObjectItemCaseSensitive(place, "bootAgeSeconds");
+    struct lease_place *p = &out->lease.place;
+    const struct {
+        const char *name;
+        uint8_t *bytes;
+    } parts[] = {{"boot", p->boot}, {"folder", p->folder}};
+    bool good = cJSON_IsNumber(age) && age->valuedouble >= 0 && age->valuedouble <= BOOT_AGE_MAX_S;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const char *hex = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(place, parts[i].name));
+        good = good && hex != NULL && hex_decode(hex, strlen(hex), parts[i].bytes,
+                                                 LEASE_PLACE_BYTES) == LEASE_PLACE_BYTES;
+    }
+    if (!good)
+        return error_set(err, "\"place\" is not {boot, folder, bootAgeSeconds}"), -EINVAL;
+    p->known = true;
+    out->boot_age_s = (int64_t)age->valuedouble;
+    return 0;
+}
+
 static int parse_root(struct cloud_request *out, const cJSON *root, struct error *err)
 {
     const cJSON *format = cJSON_GetObjectItemCaseSensitive(root, "format");
@@ -66,9 +92,11 @@ static int parse_root(struct cloud_request *out, const cJSON *root, struct error
     if (token == NULL || strlen(token) > TOKEN_MAX)
         return error_set(err, "\"token\" is no string of at most %d bytes", TOKEN_MAX), -EINVAL;
     snprintf(out->server_id, sizeof out->server_id, "%s", id);
-    out->has_token = token[0] != '\0';
     crypto_sha256(token, strlen(token), out->token_hash);
-    return parse_ledger(&out->ledger, root, err);
+    if (token[0] != '\0')
+        out->lease.token = out->token_hash;
+    int r = parse_place(out, root, err);
+    return r < 0 ? r : parse_ledger(&out->ledger, root, err);
 }
 
 int cloud_request_parse(struct cloud_request *out, const char *text, size_t len,
@@ -118,21 +146,20 @@ static int answer_write(struct buf *out, struct store *store, const struct store
 
 // NULL: yes, and then the ledger's head has moved.
 static const char *refusal(struct store_server *server, const struct cloud_request *request,
-                           bool expired, int64_t silence_s, int64_t now_s)
+                           bool expired, const struct lease_policy *policy, int64_t now_s)
 {
-    const uint8_t *presented = request->has_token ? request->token_hash : NULL;
     if (server->revoked)
         return "revoked";
     if (expired)
         return "expired";
-    if (!lease_may_take(&server->lease, presented, now_s, silence_s))
+    if (!lease_may_take(&server->lease, &request->lease, now_s, policy))
         return "in-use-elsewhere";
     if (!ledger_head_move(&server->head, &request->ledger))
         return "ledger-rollback";
     return NULL;
 }
 
-int cloud_validate(struct store *store, const struct cloud_request *request, bool expired,
+int cloud_validate(struct store *store, struct cloud_request *request, bool expired,
                    const struct cloud_policy *policy, int64_t now_s, struct buf *answer,
                    const char **outcome, struct error *err)
 {
@@ -140,15 +167,16 @@ int cloud_validate(struct store *store, const struct cloud_request *request, boo
     int r = store_read(store, request->server_id, &server, err);
     if (r < 0)
         return r;
+    request->lease.place.booted_s = now_s - request->boot_age_s;
     char token[2 * TOKEN_BYTES + 1] = "";
-    const char *reason = refusal(&server, request, expired, policy->silence_s, now_s);
+    const char *reason = refusal(&server, request, expired, &policy->lease, now_s);
     *outcome = reason != NULL ? reason : "ok";
     if (reason == NULL) {
         uint8_t random[TOKEN_BYTES], hash[LEASE_HASH_BYTES];
         crypto_random(random, sizeof random);
         hex_encode(random, sizeof random, token);
         crypto_sha256(token, strlen(token), hash);
-        lease_take(&server.lease, request->has_token ? request->token_hash : NULL, hash, now_s);
+        lease_take(&server.lease, &request->lease, hash, now_s, &policy->lease);
         r = store_write(store, &server, err);
     }
     if (r == 0)
@@ -156,14 +184,15 @@ int cloud_validate(struct store *store, const struct cloud_request *request, boo
     return r;
 }
 
-int cloud_goodbye(struct store *store, const struct cloud_request *request, struct buf *answer,
+int cloud_goodbye(struct store *store, struct cloud_request *request,
+                  const struct cloud_policy *policy, int64_t now_s, struct buf *answer,
                   const char **outcome, struct error *err)
 {
     struct store_server server;
     int r = store_read(store, request->server_id, &server, err);
     if (r < 0)
         return r;
-    bool released = lease_goodbye(&server.lease, request->has_token ? request->token_hash : NULL);
+    bool released = lease_goodbye(&server.lease, &request->lease, now_s, &policy->lease);
     *outcome = released ? "ok" : "not-holder";
     if (released)
         r = store_write(store, &server, err);

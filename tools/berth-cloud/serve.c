@@ -17,6 +17,7 @@
 
 #define BODY_BYTES_MAX (16 * 1024)
 #define DRAIN_MS 5000
+#define ALIVE_EXTRA_S 30 // a holder may be late by a retry
 #define DEADLINE_MS 15000
 #define CONNECTIONS_MAX 4096
 #define JSON_TYPE "application/json"
@@ -185,9 +186,10 @@ static void handle(struct cloud *c, struct tls_request *r, bool goodbye)
     if (c->pending == NULL && store_begin(c->store, &err) < 0)
         return respond_error(c, r, 503, method, "busy", err.text);
     struct buf *answer = pending_add(c, r);
-    int code = goodbye ? cloud_goodbye(c->store, &request, answer, &outcome, &err)
-                       : cloud_validate(c->store, &request, expired, &c->policy, clock_wall().s,
-                                        answer, &outcome, &err);
+    int64_t now_s = clock_wall().s;
+    int code = goodbye ? cloud_goodbye(c->store, &request, &c->policy, now_s, answer, &outcome, &err)
+                       : cloud_validate(c->store, &request, expired, &c->policy, now_s, answer,
+                                        &outcome, &err);
     if (code < 0)
         return state_failed(c, &err);
     metric_add(c->metrics, M_REQUESTS, 1, method, outcome);
@@ -363,7 +365,9 @@ int serve_run(const struct serve_options *options)
     snprintf(files.key, sizeof files.key, "%s/cloud.key", options->dir);
     snprintf(files.ca, sizeof files.ca, "%s/vendor-ca.pem", options->dir);
     struct cloud c = {
-        .policy = {.silence_s = options->silence_s, .next_check_s = options->next_check_s},
+        .policy = {.lease = {.silence_s = options->silence_s,
+                             .alive_s = 2 * (int64_t)options->next_check_s + ALIVE_EXTRA_S},
+                   .next_check_s = options->next_check_s},
         .metrics = metrics_new(metric_defs, M_COUNT),
     };
     c.duration = metric_histogram(c.metrics, M_DURATION);

@@ -17,7 +17,8 @@ static const char schema[] =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
     "CREATE TABLE IF NOT EXISTS servers(server_id TEXT PRIMARY KEY, held INTEGER NOT NULL,"
     " current BLOB NOT NULL, previous BLOB, last_seen_s INTEGER NOT NULL,"
-    " ledger_sequence INTEGER, ledger_hash TEXT, ledger_epoch TEXT) WITHOUT ROWID;"
+    " ledger_sequence INTEGER, ledger_hash TEXT, ledger_epoch TEXT, place BLOB, rival BLOB,"
+    " rival_place BLOB, rival_since_s INTEGER) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS revoked(server_id TEXT PRIMARY KEY, since_s INTEGER NOT NULL)"
     " WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS revoked_keys(key_id TEXT PRIMARY KEY) WITHOUT ROWID;";
@@ -25,7 +26,8 @@ static const char schema[] =
 #define SELECT_ALL                                                                                 \
     "SELECT ids.id, servers.held, servers.current, servers.previous, servers.last_seen_s,"         \
     " servers.ledger_sequence, servers.ledger_hash, revoked.server_id IS NOT NULL,"               \
-    " servers.ledger_epoch FROM "
+    " servers.ledger_epoch, servers.place, servers.rival, servers.rival_place,"          \
+    " servers.rival_since_s FROM "
 
 static const char select_one[] =
     SELECT_ALL "(SELECT ?1 AS id) AS ids LEFT JOIN servers ON servers.server_id = ids.id"
@@ -36,7 +38,8 @@ static const char select_each[] =
                " LEFT JOIN revoked ON revoked.server_id = ids.id ORDER BY ids.id";
 static const char upsert[] =
     "INSERT OR REPLACE INTO servers(server_id, held, current, previous, last_seen_s,"
-    " ledger_sequence, ledger_hash, ledger_epoch) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    " ledger_sequence, ledger_hash, ledger_epoch, place, rival, rival_place,"
+    " rival_since_s) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 static int failed(const struct store *s, struct error *err)
 {
@@ -56,17 +59,27 @@ static int prepare(struct store *s, const char *sql, sqlite3_stmt **out, struct 
     return rc == SQLITE_OK ? 0 : failed(s, err);
 }
 
-// A file of before there were epochs.
+// A file that an earlier version made.
 static int upgrade(struct store *s, struct error *err)
 {
-    sqlite3_stmt *st = NULL;
-    int r = prepare(s, "SELECT 1 FROM pragma_table_info('servers') WHERE name = 'ledger_epoch'",
-                    &st, err);
-    if (r < 0)
-        return r;
-    bool there = sqlite3_step(st) == SQLITE_ROW;
-    sqlite3_finalize(st);
-    return there ? 0 : run(s, "ALTER TABLE servers ADD COLUMN ledger_epoch TEXT", err);
+    static const char *const columns[][2] = {
+        {"SELECT 1 FROM pragma_table_info('servers') WHERE name = 'ledger_epoch'",
+         "ALTER TABLE servers ADD COLUMN ledger_epoch TEXT"},
+        {"SELECT 1 FROM pragma_table_info('servers') WHERE name = 'rival_place'",
+         "ALTER TABLE servers ADD COLUMN place BLOB; ALTER TABLE servers ADD COLUMN rival BLOB;"
+         "ALTER TABLE servers ADD COLUMN rival_place BLOB;"
+         "ALTER TABLE servers ADD COLUMN rival_since_s INTEGER"},
+    };
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof columns / sizeof *columns; i++) {
+        sqlite3_stmt *st = NULL;
+        r = prepare(s, columns[i][0], &st, err);
+        bool there = r == 0 && sqlite3_step(st) == SQLITE_ROW;
+        sqlite3_finalize(st);
+        if (r == 0 && !there)
+            r = run(s, columns[i][1], err);
+    }
+    return r;
 }
 
 int store_open(struct store **out, const char *path, bool create, struct error *err)
@@ -134,6 +147,50 @@ static bool column_hash(sqlite3_stmt *st, int column, uint8_t out[LEASE_HASH_BYT
     return true;
 }
 
+static void column_place(sqlite3_stmt *st, int column, struct lease_place *out)
+{
+    out->known = sqlite3_column_bytes(st, column) == 2 * LEASE_PLACE_BYTES;
+    if (!out->known)
+        return;
+    const uint8_t *bytes = sqlite3_column_blob(st, column);
+    memcpy(out->boot, bytes, LEASE_PLACE_BYTES);
+    memcpy(out->folder, bytes + LEASE_PLACE_BYTES, LEASE_PLACE_BYTES);
+}
+
+static void bind_place(sqlite3_stmt *st, int parameter, const struct lease_place *place)
+{
+    uint8_t bytes[2 * LEASE_PLACE_BYTES];
+    if (!place->known)
+        return;
+    memcpy(bytes, place->boot, LEASE_PLACE_BYTES);
+    memcpy(bytes + LEASE_PLACE_BYTES, place->folder, LEASE_PLACE_BYTES);
+    sqlite3_bind_blob(st, parameter, bytes, sizeof bytes, SQLITE_TRANSIENT);
+}
+
+// Three columns: tokens, place, time.
+static void column_rival(sqlite3_stmt *st, int column, struct lease_rival *out)
+{
+    if (sqlite3_column_bytes(st, column) != 2 * LEASE_HASH_BYTES)
+        return;
+    const uint8_t *tokens = sqlite3_column_blob(st, column);
+    memcpy(out->current, tokens, LEASE_HASH_BYTES);
+    memcpy(out->previous, tokens + LEASE_HASH_BYTES, LEASE_HASH_BYTES);
+    column_place(st, column + 1, &out->place);
+    out->since_s = sqlite3_column_int64(st, column + 2);
+}
+
+static void bind_rival(sqlite3_stmt *st, int parameter, const struct lease_rival *rival)
+{
+    uint8_t tokens[2 * LEASE_HASH_BYTES];
+    if (!rival->place.known)
+        return;
+    memcpy(tokens, rival->current, LEASE_HASH_BYTES);
+    memcpy(tokens + LEASE_HASH_BYTES, rival->previous, LEASE_HASH_BYTES);
+    sqlite3_bind_blob(st, parameter, tokens, sizeof tokens, SQLITE_TRANSIENT);
+    bind_place(st, parameter + 1, &rival->place);
+    sqlite3_bind_int64(st, parameter + 2, rival->since_s);
+}
+
 static void column_text(sqlite3_stmt *st, int column, char *out, size_t cap)
 {
     const unsigned char *text = sqlite3_column_text(st, column);
@@ -153,6 +210,8 @@ static void row_read(sqlite3_stmt *st, struct store_server *out)
     column_text(st, 6, out->head.hash, sizeof out->head.hash);
     out->revoked = sqlite3_column_int(st, 7) != 0;
     column_text(st, 8, out->head.epoch, sizeof out->head.epoch);
+    column_place(st, 9, &out->lease.place);
+    column_rival(st, 10, &out->lease.rival);
 }
 
 int store_read(struct store *store, const char *id, struct store_server *out, struct error *err)
@@ -181,6 +240,8 @@ int store_write(struct store *store, const struct store_server *server, struct e
         sqlite3_bind_text(st, 7, server->head.hash, -1, SQLITE_STATIC);
         sqlite3_bind_text(st, 8, server->head.epoch, -1, SQLITE_STATIC);
     }
+    bind_place(st, 9, &l->place);
+    bind_rival(st, 10, &l->rival);
     int r = sqlite3_step(st) == SQLITE_DONE ? 0 : failed(store, err);
     sqlite3_reset(st);
     return r;
