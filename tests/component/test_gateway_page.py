@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from berth import ROOT, wait_until
-from test_gateway import gateway, own  # noqa: F401 - fixtures
+from gateway_fixture import gateway, own  # noqa: F401 - fixtures
 
 FOLDER = ROOT / "services" / "gateway" / "ui"
 ASSETS = dict(re.findall(r'^ASSET\("(.+)", "(.+)"\)', (FOLDER / "assets.def").read_text(), re.M))
