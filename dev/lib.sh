@@ -8,6 +8,8 @@ DEMO_PACKAGES="curl ca-certificates openssl"
 TEST_PACKAGES="git systemd python3-prometheus-client python3-pytest python3-pytest-xdist python3-cryptography python3-requests python3-yaml
 openssl curl ca-certificates procps binutils faketime prometheus mandoc umockdev libumockdev-dev spin
 chromium chromium-driver python3-selenium python3-pip fonts-dejavu-core"
+# Debian's own kubectl, unless there is another one, with which it would clash.
+command -v kubectl >/dev/null 2>&1 || TEST_PACKAGES="$TEST_PACKAGES kubernetes-client"
 
 say() { printf '%s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
