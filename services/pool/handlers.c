@@ -10,6 +10,7 @@
 #define INVALID_PARAMS (-32602)
 #define SESSION_INVALID 1003
 #define UNAUTHORIZED 1009
+#define UNAVAILABLE 1011
 #define SESSIONS_PAGE 200 // at most some 400 KiB
 
 char *text(const char *s)
@@ -72,11 +73,22 @@ bool may_call(void *data, unsigned callers)
     return false;
 }
 
+// Without the borrows it is not known which seats there are. Once they were told they hold, also
+// when borrow is away.
 bool may_issue(struct pool_service *s, void *data)
 {
     Berth__Error e = BERTH__ERROR__INIT;
-    if (verdict_watch_may_issue(s->verdict, &e))
+    bool licensed = verdict_watch_may_issue(s->verdict, &e);
+    if (licensed && s->open)
         return true;
+    if (licensed) {
+        e.code = UNAVAILABLE;
+        e.service = text("borrow");
+        e.message =
+            text("the server does not know yet which seats are borrowed, and gives out none "
+                 "until it does: try again in a few seconds; if it stays so, berth-borrow "
+                 "does not run, and its log says why");
+    }
     rpc_fail(data, &e);
     return false;
 }

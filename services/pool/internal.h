@@ -38,16 +38,17 @@ struct pool_service {
     struct loop_timer settle;
     struct mono_time held_until; // sessions may be missing until then
     bool unwritable;             // the journal is
-    bool loaded; // license files were looked at with the keys of a verdict
-    bool open;   // and sessions may begin and go on
+    bool loaded;                 // license files were looked at with the keys of a verdict
+    bool borrows_known;          // borrow has told of them once
+    bool open;                   // both: sessions may begin and go on
     // The texts of the licenses in the catalog, by their tag.
     struct license_text {
         struct license_set *set;
         const struct license_record *record;
-    } *texts;
+    } * texts;
     size_t texts_len;
     struct borrow_pages *pages; // NULL: none are under way
-    struct granted *granted; // answered when the journal is written
+    struct granted *granted;    // answered when the journal is written
     size_t granted_len, granted_cap;
     uint8_t keys_digest[32];
     unsigned refused[LICENSE_REFUSALS];

@@ -12,9 +12,8 @@
 
 #define HISTORY_MAX_BYTES (32u * 1024 * 1024)
 #define PAGE_SESSIONS 1000
-#define SYNC_MS 1000
-#define RETRY_MS 1000
-#define REWRITE_AGAIN_MS 30000 // after one that failed while the file itself is well
+#define PAUSE_MS 1000
+#define LONG_PAUSES 30 // after a rewriting that failed while the file itself is well
 
 static int system_openat(int dir, const char *name, int flags, mode_t mode)
 {
@@ -22,6 +21,11 @@ static int system_openat(int dir, const char *name, int flags, mode_t mode)
 }
 
 const struct journal_io journal_io_system = {system_openat, pwrite, ftruncate, fdatasync, renameat};
+
+static void wait_before(struct journal *j, struct loop_timer *timer, int pauses)
+{
+    loop_timer_arm(j->loop, timer, mono_after(loop_now(j->loop), pauses * j->pause_ms));
+}
 
 // ---- writing ----
 
@@ -65,7 +69,7 @@ static void fail(struct journal *j, int r)
     buf_clear(&j->records);
     pool_set_journal(j->pool, NULL);
     loop_timer_cancel(j->loop, &j->sync_timer);
-    loop_timer_arm(j->loop, &j->step, mono_after(loop_now(j->loop), RETRY_MS));
+    wait_before(j, &j->step, 1);
     j->changed(j->ctx, false);
 }
 
@@ -78,7 +82,7 @@ int journal_flush(struct journal *j)
         r = append(j, &j->file, &j->records);
     if (j->next.fd >= 0 && append(j, &j->next, &j->records)) {
         rewrite_abort(j);
-        loop_timer_arm(j->loop, &j->step, mono_after(loop_now(j->loop), RETRY_MS));
+        wait_before(j, &j->step, 1);
     }
     buf_clear(&j->records);
     if (j->file.fd < 0)
@@ -88,7 +92,7 @@ int journal_flush(struct journal *j)
         return r;
     }
     if (!j->sync_timer.heap_index)
-        loop_timer_arm(j->loop, &j->sync_timer, mono_after(loop_now(j->loop), SYNC_MS));
+        wait_before(j, &j->sync_timer, 1);
     if (j->next.fd < 0 && !j->step.heap_index && j->file.size > j->rewrite_above)
         loop_timer_arm(j->loop, &j->step, loop_now(j->loop));
     return 0;
@@ -126,7 +130,7 @@ static void on_sync_timer(void *ctx)
 {
     struct journal *j = ctx;
     if (j->sync.running || j->next.fd >= 0) // the new file is synced when it is whole
-        loop_timer_arm(j->loop, &j->sync_timer, mono_after(loop_now(j->loop), SYNC_MS));
+        wait_before(j, &j->sync_timer, 1);
     else
         sync_start(j, &j->file);
 }
@@ -189,8 +193,7 @@ static void rewrite_failed(struct journal *j, int r)
                  LOG_S("msg", "the file of sessions cannot be made smaller; it goes on growing"));
     }
     j->errors++;
-    loop_timer_arm(j->loop, &j->step,
-                   mono_after(loop_now(j->loop), broken ? RETRY_MS : REWRITE_AGAIN_MS));
+    wait_before(j, &j->step, broken ? 1 : LONG_PAUSES);
 }
 
 static void on_step(void *ctx)
@@ -247,6 +250,7 @@ void journal_init(struct journal *j, const struct journal_options *options)
         .changed = options->changed,
         .ctx = options->ctx,
         .history_max = options->history_max_bytes ? options->history_max_bytes : HISTORY_MAX_BYTES,
+        .pause_ms = options->pause_ms ? options->pause_ms : PAUSE_MS,
         .interval_s = options->interval_s,
         .dir = -1,
         .lock = -1,

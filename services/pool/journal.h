@@ -30,6 +30,7 @@ struct journal_options {
     struct pool *pool;
     const char *folder;          // made if it is not there
     uint64_t history_max_bytes;  // of the file, before it is written anew; 0: 32 MiB
+    int64_t pause_ms;            // between syncs, and before a disk is tried again; 0: 1,000
     int64_t interval_s;          // for what the messages say
     const struct journal_io *io; // NULL: the system's
     // The disk cannot be written any more (usable false: no session may begin), or again.

@@ -17,7 +17,7 @@ struct journal {
     void (*changed)(void *ctx, bool usable);
     void *ctx;
     uint64_t history_max, rewrite_above;
-    int64_t interval_s;
+    int64_t pause_ms, interval_s;
 
     char *folder;
     int dir, lock;

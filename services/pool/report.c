@@ -98,6 +98,9 @@ size_t report_conditions(void *ctx, struct ops_condition *out, size_t max)
         {"trust", verdict_watch_fresh(s->verdict) != NULL,
          "no fresh verdict from berth-trust: is it running, and is rpc.trust right?"},
         {"licenses", s->loaded, "the license files have not been read yet"},
+        {"borrow", s->borrows_known,
+         "berth-borrow has not said yet which seats are borrowed: is it running, and is rpc.pool "
+         "right for it?"},
     };
     size_t n = sizeof all / sizeof *all;
     for (size_t i = 0; i < n && i < max; i++) {

@@ -82,7 +82,7 @@ static void journal_changed(void *ctx, bool usable)
 // From now on clients are served: intervals begin.
 static void open_once(struct pool_service *s)
 {
-    if (s->open || !s->loaded)
+    if (s->open || !s->loaded || !s->borrows_known)
         return;
     s->open = true;
     pool_prolong_all(s->pool, service_now(s));
@@ -95,6 +95,7 @@ static void open_once(struct pool_service *s)
 
 void borrows_known(struct pool_service *s)
 {
+    s->borrows_known = true;
     open_once(s);
 }
 

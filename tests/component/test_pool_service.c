@@ -1,326 +1,216 @@
-// berth-pool in one process with a trust that the test plays, over real RPC: license files are
-// loaded with the verdict's keys, sessions come and go, and without a valid verdict nothing is
-// issued.
-#include "common/core/buf.h"
-#include "common/core/license_block.h"
-#include "common/core/text.h"
-#include "common/crypto.h"
-#include "common/rpc.h"
-#include "pool.pb-c.h"
-#include "services/pool/service.h"
-#include "trust.pb-c.h"
+// berth-pool in one process with a trust and a borrow that the test plays, over real RPC: license
+// files are loaded with the verdict's keys, sessions come and go, and without a valid verdict, or
+// before the borrows are known, nothing is issued.
+#include "common/clock.h"
+#include "tests/component/pool_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#define CALL_MS 2000
-#define TRIES 200
-#define PAUSE_MS 20
-
-struct fixture {
-    char folder[64];
-    struct loop *loop;
-    struct rpc_server *trust;
-    Berth__Trust_Service trust_service;
-    Berth__Verdict verdict;
-    ProtobufCBinaryData key_data;
-    struct crypto_key *key;
-    uint8_t raw[32];
-    char id[17];
-    struct config *config;
-    void *pool;
-    struct rpc_client *client;
-    struct loop_timer pause;
-    // Of the last answer:
-    int code;
-    char text[64]; // session ID, or the error's reason
-    size_t listed;
-};
-
-static struct fixture *fixture;
-
-static void trust_watch(Berth__Trust_Service *service, const Berth__WatchCall *input,
-                        Berth__Verdict_Closure closure, void *data)
-{
-    (void)service;
-    (void)input;
-    closure(&fixture->verdict, data); // at once: the watch then asks again a little later
-}
-
-static void write_license(struct fixture *f, const char *name, unsigned count)
-{
-    struct buf body = {0}, b = {0};
-    buf_printf(&body,
-               LICENSE_SIGN_LABEL "format: 1\nuuid: 3c2d8f6e-0b7a-4f1e-9a52-6f0f4c1f3a77\n"
-                                  "feature: F\nversion: 24.11\nedition: Steady\nmodules: fc\n"
-                                  "count: %u\nserver-id: S-1\nissued: 2026-11-24T08:00:0%uZ\n",
-               count, count % 10);
-    uint8_t signature[64];
-    size_t len = sizeof signature;
-    char base64[92];
-    assert_int_equal(crypto_sign(f->key, body.data, body.len, signature, &len), 0);
-    base64_encode(signature, len, base64);
-    buf_printf(&b, "-----BEGIN LICENSE-----\n%s-----END LICENSE-----\nsignature: %s %s\n",
-               body.data + strlen(LICENSE_SIGN_LABEL), f->id, base64);
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", f->folder, name);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fwrite(b.data, 1, b.len, file);
-    fclose(file);
-    buf_fini(&b);
-    buf_fini(&body);
-}
-
-static void stop_pause(void *ctx)
-{
-    struct fixture *f = ctx;
-    loop_stop(f->loop);
-}
-
-static void pause_ms(struct fixture *f, int64_t ms)
-{
-    loop_timer_arm(f->loop, &f->pause, mono_after(loop_now(f->loop), ms));
-    assert_int_equal(loop_run(f->loop), 0);
-}
-
-static void start(struct fixture *f)
-{
-    char text[512];
-    struct error err = {{0}};
-    snprintf(text, sizeof text,
-             "licenses: {search_paths: [%s]}\nsessions: {revalidation_interval: 1 s}\n"
-             "rpc: {pool: 'ipc://%s/pool', trust: 'ipc://%s/trust'}\nops: {pool: '127.0.0.1:0'}\n"
-             "serve: {licenses: {tls: {certificate: c, key: k}}}\n"
-             "trust: {server_license: l, vendor_ca: none.pem}\n",
-             f->folder, f->folder, f->folder);
-    if (config_parse(&f->config, "test.yaml", f->folder, text, strlen(text), &err))
-        fail_msg("%s", err.text);
-    if (pool_service_start(f->loop, f->config, &f->pool, &err))
-        fail_msg("%s", err.text);
-    char url[128];
-    snprintf(url, sizeof url, "ipc://%s/pool", f->folder);
-    assert_int_equal(rpc_client_new(&f->client, f->loop, url, BERTH__ROLE__GATEWAY,
-                                    &berth__pool__descriptor, "pool", CALL_MS, NULL),
-                     0);
-    for (int i = 0; i < TRIES && !(pool_service_ready(f->pool) && rpc_client_connected(f->client));
-         i++)
-        pause_ms(f, PAUSE_MS);
-    assert_true(pool_service_ready(f->pool));
-}
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    *state = fixture = f;
-    strcpy(f->folder, "/tmp/berth-test-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
-    assert_int_equal(loop_new(&f->loop), 0);
-    loop_timer_init(&f->pause, stop_pause, f);
-    assert_int_equal(crypto_key_new_ed25519(&f->key), 0);
-    assert_int_equal(crypto_key_public_raw(f->key, f->raw), 0);
-    crypto_key_id(f->raw, f->id);
-    f->key_data = (ProtobufCBinaryData){32, f->raw};
-    berth__verdict__init(&f->verdict);
-    f->verdict.generation = 1;
-    f->verdict.state = BERTH__STATE__VALID;
-    f->verdict.reason = (char *)(uintptr_t) "";
-    f->verdict.variant = (char *)(uintptr_t) "cloud-ready";
-    f->verdict.server_id = (char *)(uintptr_t) "S-1";
-    f->verdict.n_license_keys = 1;
-    f->verdict.license_keys = &f->key_data;
-    berth__trust__init(&f->trust_service, NULL);
-    f->trust_service.watch = trust_watch;
-    char url[128];
-    snprintf(url, sizeof url, "ipc://%s/trust", f->folder);
-    assert_int_equal(rpc_server_new(&f->trust, f->loop, url, &f->trust_service.base, NULL), 0);
-    write_license(f, "license.dat", 2);
-    start(f);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    rpc_client_free(&f->client);
-    pool_service_free(f->pool);
-    rpc_server_free(&f->trust);
-    config_free(&f->config);
-    crypto_key_free(&f->key);
-    loop_free(&f->loop);
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", f->folder);
-    assert_int_equal(system(command), 0);
-    free(f);
-    return 0;
-}
-
-static void take_error(struct fixture *f)
-{
-    const Berth__Error *e = rpc_client_error(f->client);
-    f->code = e->code;
-    assert_true(e->message && *e->message);
-    snprintf(f->text, sizeof f->text, "%s", e->reason ? e->reason : "");
-}
-
-static void on_session(const Berth__RequestSessionReply *r, void *data)
-{
-    struct fixture *f = data;
-    f->code = 0;
-    if (r)
-        snprintf(f->text, sizeof f->text, "%s", r->session_id);
-    else
-        take_error(f);
-    loop_stop(f->loop);
-}
-
-static void on_revalidated(const Berth__RevalidateSessionReply *r, void *data)
-{
-    struct fixture *f = data;
-    f->code = 0;
-    if (!r)
-        take_error(f);
-    loop_stop(f->loop);
-}
-
-static void on_empty(const Berth__Empty *r, void *data)
-{
-    struct fixture *f = data;
-    f->code = 0;
-    if (!r)
-        take_error(f);
-    loop_stop(f->loop);
-}
-
-static void on_list(const Berth__ListLicensesReply *r, void *data)
-{
-    struct fixture *f = data;
-    assert_non_null(r);
-    f->listed = r->n_licenses;
-    f->code = r->n_licenses ? (int)r->licenses[0]->count : 0;
-    loop_stop(f->loop);
-}
-
-static int request(struct fixture *f, const char *edition)
-{
-    Berth__RequestSessionCall call = BERTH__REQUEST_SESSION_CALL__INIT;
-    call.feature = (char *)(uintptr_t) "F";
-    call.version = (char *)(uintptr_t) "24.11";
-    call.edition = (char *)(uintptr_t)edition;
-    call.modules = (char *)(uintptr_t) "f";
-    berth__pool__request_session(rpc_client_service(f->client), &call, on_session, f);
-    assert_int_equal(loop_run(f->loop), 0);
-    return f->code;
-}
-
-static int revalidate(struct fixture *f, const char *id)
-{
-    Berth__RevalidateSessionCall call = BERTH__REVALIDATE_SESSION_CALL__INIT;
-    call.session_id = (char *)(uintptr_t)id;
-    berth__pool__revalidate_session(rpc_client_service(f->client), &call, on_revalidated, f);
-    assert_int_equal(loop_run(f->loop), 0);
-    return f->code;
-}
-
-static int give_back(struct fixture *f, const char *id)
-{
-    Berth__ReturnSessionCall call = BERTH__RETURN_SESSION_CALL__INIT;
-    call.session_id = (char *)(uintptr_t)id;
-    berth__pool__return_session(rpc_client_service(f->client), &call, on_empty, f);
-    assert_int_equal(loop_run(f->loop), 0);
-    return f->code;
-}
-
-// The count of the one license; 0: there is none.
-static int list(struct fixture *f)
-{
-    Berth__Empty call = BERTH__EMPTY__INIT;
-    berth__pool__list_licenses(rpc_client_service(f->client), &call, on_list, f);
-    assert_int_equal(loop_run(f->loop), 0);
-    return f->code;
-}
-
 static void test_sessions(void **state)
 {
-    struct fixture *f = *state;
-    assert_int_equal(list(f), 2);
-    assert_int_equal(request(f, "Steady"), 0);
+    struct pool_fixture *f = *state;
+    assert_int_equal(pool_list(f), 2);
+    assert_int_equal(pool_ask(f, "Steady"), 0);
     char first[64];
     strcpy(first, f->text);
     assert_int_equal(strlen(first), 32);
-    assert_int_equal(request(f, "Steady"), 0);
+    assert_int_equal(pool_ask(f, "Steady"), 0);
     char second[64];
     strcpy(second, f->text);
-    assert_int_equal(request(f, "Steady"), 1002);
-    assert_int_equal(request(f, "Progress"), 1001);
-    assert_int_equal(request(f, "steady"), -32602);
-    assert_int_equal(revalidate(f, first), 0);
-    assert_int_equal(give_back(f, first), 0);
-    assert_int_equal(revalidate(f, first), 1003);
+    assert_int_equal(pool_ask(f, "Steady"), 1002);
+    assert_int_equal(pool_ask(f, "Progress"), 1001);
+    assert_int_equal(pool_ask(f, "steady"), -32602);
+    assert_int_equal(pool_ask_again(f, first), 0);
+    assert_int_equal(pool_give_back(f, first), 0);
+    assert_int_equal(pool_ask_again(f, first), 1003);
     assert_string_equal(f->text, "returned");
-    assert_int_equal(give_back(f, "guess"), 1003);
+    assert_int_equal(pool_give_back(f, "guess"), 1003);
     assert_string_equal(f->text, "unknown");
-    assert_int_equal(request(f, "Steady"), 0);
+    assert_int_equal(pool_ask(f, "Steady"), 0);
     // Not revalidated for an interval of one second:
-    for (int i = 0; i < TRIES && request(f, "Steady") == 1002; i++)
-        pause_ms(f, PAUSE_MS);
+    for (int i = 0; i < POOL_TRIES && pool_ask(f, "Steady") == 1002; i++)
+        pool_pause(f, POOL_PAUSE_MS);
     assert_int_equal(f->code, 0);
-    assert_int_equal(revalidate(f, second), 1003);
+    assert_int_equal(pool_ask_again(f, second), 1003);
     assert_string_equal(f->text, "expired");
 }
 
 static void test_verdict(void **state)
 {
-    struct fixture *f = *state;
-    assert_int_equal(request(f, "Steady"), 0);
+    struct pool_fixture *f = *state;
+    assert_int_equal(pool_ask(f, "Steady"), 0);
     char id[64];
     strcpy(id, f->text);
     f->verdict.generation = 2;
     f->verdict.state = BERTH__STATE__INVALID;
     f->verdict.reason = (char *)(uintptr_t) "revoked";
-    for (int i = 0; i < TRIES && request(f, "Steady") != 1004; i++)
-        pause_ms(f, PAUSE_MS);
+    for (int i = 0; i < POOL_TRIES && pool_ask(f, "Steady") != 1004; i++)
+        pool_pause(f, POOL_PAUSE_MS);
     assert_int_equal(f->code, 1004);
     assert_string_equal(f->text, "revoked");
-    assert_int_equal(revalidate(f, id), 1004);
-    assert_int_equal(list(f), 2);
-    assert_int_equal(give_back(f, id), 0);
+    assert_int_equal(pool_ask_again(f, id), 1004);
+    assert_int_equal(pool_list(f), 2);
+    assert_int_equal(pool_give_back(f, id), 0);
     rpc_server_free(&f->trust); // silence: after 3 s nothing is issued, licenses are still listed
-    for (int i = 0; i < 4 * TRIES && request(f, "Steady") != 1011; i++)
-        pause_ms(f, PAUSE_MS);
+    for (int i = 0; i < 4 * POOL_TRIES && pool_ask(f, "Steady") != 1011; i++)
+        pool_pause(f, POOL_PAUSE_MS);
     assert_int_equal(f->code, 1011);
-    assert_int_equal(list(f), 2);
+    assert_int_equal(pool_list(f), 2);
 }
 
 static void test_files_and_keys(void **state)
 {
-    struct fixture *f = *state;
-    write_license(f, "license.dat", 5);
-    for (int i = 0; i < TRIES && list(f) != 5; i++)
-        pause_ms(f, PAUSE_MS);
+    struct pool_fixture *f = *state;
+    pool_write_license(f, "license.dat", 5);
+    for (int i = 0; i < POOL_TRIES && pool_list(f) != 5; i++)
+        pool_pause(f, POOL_PAUSE_MS);
     assert_int_equal(f->code, 5);
     char *revoked[] = {f->id};
     f->verdict.generation = 3;
     f->verdict.n_revoked_key_ids = 1;
     f->verdict.revoked_key_ids = revoked;
-    for (int i = 0; i < TRIES && list(f); i++)
-        pause_ms(f, PAUSE_MS);
+    for (int i = 0; i < POOL_TRIES && pool_list(f); i++)
+        pool_pause(f, POOL_PAUSE_MS);
     assert_int_equal(f->listed, 0);
-    assert_int_equal(request(f, "Steady"), 1001);
+    assert_int_equal(pool_ask(f, "Steady"), 1001);
     f->verdict.n_revoked_key_ids = 0;
     f->verdict.revoked_key_ids = NULL;
 }
 
+// ---- borrows ----
+
+struct seat {
+    Berth__BorrowedSeat message;
+    Berth__Interval period;
+};
+
+static Berth__BorrowedSeat *seat(struct seat *s, const char *id, int64_t from_s, int64_t until_s)
+{
+    berth__borrowed_seat__init(&s->message);
+    berth__interval__init(&s->period);
+    s->period.valid_from_s = clock_wall().s + from_s;
+    s->period.valid_until_s = clock_wall().s + until_s;
+    s->period.host_id = (char *)(uintptr_t) "aa:bb:cc:dd:ee:ff";
+    s->message.borrow_id = (char *)(uintptr_t)id;
+    s->message.uuid = (char *)(uintptr_t)POOL_UUID;
+    s->message.feature = (char *)(uintptr_t) "F";
+    s->message.period = &s->period;
+    return &s->message;
+}
+
+// [B5], [P6]: until borrow has told which seats are borrowed, nothing is issued; sessions do not
+// run out meanwhile.
+static void test_nothing_before_the_borrows_are_known(void **state)
+{
+    struct pool_fixture *f = *state;
+    assert_int_equal(pool_ask(f, "Steady"), 0);
+    char id[64];
+    strcpy(id, f->text);
+    pool_stop(f);
+    pool_start(f);
+    for (int i = 0; i < 3; i++) { // longer than an interval
+        assert_false(pool_service_ready(f->pool));
+        assert_int_equal(pool_ask(f, "Steady"), 1011);
+        assert_string_equal(f->text, "borrow");
+        assert_int_equal(pool_ask_again(f, id), 1011);
+        assert_int_equal(pool_list(f), 2);
+        assert_int_equal(f->available, 1);
+        pool_pause(f, 500);
+    }
+    struct seat s;
+    Berth__BorrowedSeat *list[] = {seat(&s, "b1", -10, 1000)};
+    assert_int_equal(pool_tell(f, f->borrow, true, false, NULL, 0), 0);
+    assert_int_equal(pool_ask_again(f, id), 1011);
+    assert_int_equal(pool_tell(f, f->borrow, false, true, list, 1), 0);
+    assert_true(pool_service_ready(f->pool));
+    assert_int_equal(pool_ask_again(f, id), 0);
+    assert_int_equal(pool_ask(f, "Steady"), 1002);
+    rpc_client_free(&f->borrow); // what was told holds while borrow is away
+    assert_int_equal(pool_ask_again(f, id), 0);
+    assert_int_equal(pool_list(f), 2);
+    assert_int_equal(f->intervals, 1);
+}
+
+static void test_borrows(void **state)
+{
+    struct pool_fixture *f = *state;
+    struct seat s, t;
+    assert_int_equal(pool_ask(f, "Steady"), 0);
+    char first[64], second[64];
+    strcpy(first, f->text);
+    assert_int_equal(pool_ask(f, "Steady"), 0);
+    strcpy(second, f->text);
+    // Only borrow may tell, and the others may not ask for texts.
+    assert_int_equal(pool_add(f, f->client, seat(&s, "b1", -10, 1000)), 1009);
+    assert_int_equal(pool_tell(f, f->client, true, true, NULL, 0), 1009);
+    assert_int_equal(pool_find(f, f->client, POOL_UUID), 1009);
+    // A borrow to come takes no seat, one that has begun takes the youngest session's ([B5]).
+    assert_int_equal(pool_add(f, f->borrow, seat(&s, "b1", 1000, 2000)), 0);
+    assert_int_equal(pool_ask_again(f, second), 0);
+    assert_int_equal(pool_add(f, f->borrow, seat(&s, "b1", -10, 1000)), 0); // replaces it
+    assert_int_equal(pool_list(f), 2);
+    assert_int_equal(f->intervals, 1);
+    assert_int_equal(pool_ask_again(f, first), 0);
+    assert_int_equal(pool_ask_again(f, second), 1003);
+    assert_string_equal(f->text, "displaced");
+    assert_int_equal(pool_add(f, f->borrow, seat(&t, "b2", -10, 1000)), 0);
+    assert_int_equal(pool_ask_again(f, first), 1003);
+    assert_int_equal(pool_ask(f, "Steady"), 1002);
+    assert_int_equal(pool_list(f), 2);
+    assert_int_equal(f->available, 0);
+    assert_int_equal(f->intervals, 2);
+    // All anew, in two pages; what stands in none is gone.
+    Berth__BorrowedSeat *list[] = {seat(&t, "b3", -10, 1000)};
+    assert_int_equal(pool_tell(f, f->borrow, true, false, list, 1), 0);
+    assert_int_equal(pool_add(f, f->borrow, seat(&s, "b4", -10, 1000)), -32602);
+    assert_int_equal(pool_list(f), 2);
+    assert_int_equal(f->intervals, 2); // not before the last page
+    assert_int_equal(pool_tell(f, f->borrow, false, true, NULL, 0), 0);
+    assert_int_equal(pool_list(f), 2);
+    assert_int_equal(f->available, 1);
+    assert_int_equal(f->intervals, 1);
+    // Nonsense is refused and changes nothing.
+    assert_int_equal(pool_tell(f, f->borrow, false, true, NULL, 0), -32602);
+    assert_int_equal(pool_add(f, f->borrow, seat(&s, "", -10, 1000)), -32602);
+    assert_int_equal(pool_add(f, f->borrow, seat(&s, "b5", 10, 10)), -32602);
+    seat(&s, "b6", -10, 10)->uuid = (char *)(uintptr_t)POOL_UUID "0";
+    assert_int_equal(pool_add(f, f->borrow, &s.message), -32602);
+    assert_int_equal(pool_list(f), 2);
+    assert_int_equal(f->intervals, 1);
+}
+
+static void test_license_text(void **state)
+{
+    struct pool_fixture *f = *state;
+    assert_int_equal(pool_find(f, f->borrow, POOL_UUID), 2);
+    assert_memory_equal(f->block.data, "-----BEGIN LICENSE-----\nformat: 1\n", 34);
+    const char *end = strstr(f->block.data, "-----END LICENSE-----\nsignature: ");
+    assert_non_null(end);
+    assert_string_equal(strchr(end + 30, '\n'), "\n"); // the signature line is the last
+    assert_int_equal(pool_find(f, f->borrow, "3c2d8f6e-0b7a-4f1e-9a52-6f0f4c1f3a78"), 1008);
+    for (unsigned count = 3; count < 6; count++) { // the text follows the file
+        pool_write_license(f, "license.dat", count);
+        for (int i = 0; i < POOL_TRIES && pool_find(f, f->borrow, POOL_UUID) != (int)count; i++)
+            pool_pause(f, POOL_PAUSE_MS);
+        char line[32];
+        snprintf(line, sizeof line, "\ncount: %u\n", count);
+        assert_non_null(strstr(f->block.data, line));
+    }
+}
+
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {T(test_sessions), T(test_verdict), T(test_files_and_keys)};
+#define T(name) cmocka_unit_test_setup_teardown(name, pool_setup, pool_teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_sessions),       T(test_verdict),
+        T(test_files_and_keys), T(test_nothing_before_the_borrows_are_known),
+        T(test_borrows),        T(test_license_text)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
