@@ -32,7 +32,7 @@ function drawLicenses() {
   const wished = wishedPeriod();
   renderLicenses(byId("licenses"), { licenses: data.licenses, now: now(), chosen: data.chosen, wished,
     range: timelineRange(now(), data.licenses, wished), lends: lends() },
-  { choose, rerender: drawLicenses });
+  { choose: chooseAndGoOn, rerender: drawLicenses });
 }
 
 function drawBorrows() {
@@ -132,6 +132,11 @@ function choose(key) {
   data.chosen = key;
   chooseLicense(key);
   drawLicenses();
+}
+
+// From a card, the way goes on in the form; in the form's own list, whoever types is not moved away.
+function chooseAndGoOn(key) {
+  choose(key);
   byId("host").focus();
 }
 
