@@ -3,9 +3,9 @@
 // bytes are arguments, decisions are results; the shell answers, logs and stores.
 //
 // One owner thread. Strings in results point into the pool and hold until its next call that is not
-// const; those of a struct pool_license_ref until pool_load. Memory failure aborts. Every call takes
-// the time; `mono` must not run backwards (it is held at the greatest value seen if it does). `wall`
-// may jump either way: validity and borrows follow it at the next call.
+// const; those of a struct pool_license_ref until pool_load. Memory failure aborts. Every call
+// takes the time; `mono` must not run backwards (it is held at the greatest value seen if it does).
+// `wall` may jump either way: validity and borrows follow it at the next call.
 #pragma once
 
 #include "common/core/buf.h"
