@@ -6,6 +6,7 @@
 
 #define RECORDS_MAX 14
 #define BORROWS_MAX 12
+#define BORROW_IDS 4
 #define SESSIONS_MAX 40000
 #define INSTANCES 12
 #define FEATURES 2
@@ -29,6 +30,7 @@ struct model {
     struct {
         int license;
         struct wall_time from, until;
+        int id; // of no other of the license
     } borrows[BORROWS_MAX];
     size_t borrows_len;
     struct model_session *sessions; // oldest first

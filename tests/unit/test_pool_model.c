@@ -55,28 +55,48 @@ static void do_load(struct pool *p, struct model *m)
     pool_load(p, given, m->records_len, m->now);
 }
 
+// The k-th borrow of the model as the pool gets it.
+static struct pool_borrow_entry borrow_entry(const struct model *m, size_t k)
+{
+    static const char *const ids[BORROW_IDS] = {"id-0", "id-1", "id-2", "id-3"};
+    int license = m->borrows[k].license;
+    return (struct pool_borrow_entry){model_uuids[license / FEATURES],
+                                      model_features[license % FEATURES],
+                                      {m->borrows[k].from, m->borrows[k].until, "aa:bb"},
+                                      m->borrows[k].id < 0 ? NULL : ids[m->borrows[k].id]};
+}
+
+// The place of the borrow of this license and ID, or of a new one.
+static size_t borrow_place(struct model *m, int license, int id)
+{
+    for (size_t k = 0; k < m->borrows_len; k++) {
+        if (id >= 0 && m->borrows[k].license == license && m->borrows[k].id == id)
+            return k;
+    }
+    m->borrows[m->borrows_len].id = id;
+    return m->borrows_len++;
+}
+
 static void do_borrow(struct pool *p, struct model *m)
 {
     bool all = m->borrows_len == BORROWS_MAX || below(4) == 0;
+    struct pool_borrow_entry given[BORROWS_MAX];
+    size_t add = all ? below(BORROWS_MAX) : 1, at = 0;
     if (all)
         m->borrows_len = 0;
-    struct pool_borrow_entry given[BORROWS_MAX];
-    size_t add = all ? below(BORROWS_MAX) : 1, first = m->borrows_len;
     for (; add; add--) {
         int license = (int)below(UUIDS * FEATURES);
-        int64_t from = 1000 + below(200), until = from + 1 + below(60);
-        struct pool_borrow_entry *e = &given[m->borrows_len];
-        *e = (struct pool_borrow_entry){model_uuids[license / FEATURES],
-                                        model_features[license % FEATURES],
-                                        {{from}, {until}, "aa:bb"}};
-        m->borrows[m->borrows_len].license = license;
-        m->borrows[m->borrows_len].from.s = from;
-        m->borrows[m->borrows_len++].until.s = until;
+        at = borrow_place(m, license, (int)below(BORROW_IDS + 1) - 1);
+        m->borrows[at].license = license;
+        m->borrows[at].from.s = 1000 + below(200);
+        m->borrows[at].until.s = m->borrows[at].from.s + 1 + below(60);
     }
+    for (size_t k = 0; k < m->borrows_len; k++)
+        given[k] = borrow_entry(m, k);
     if (all)
         pool_set_borrows(p, given, m->borrows_len, m->now);
     else
-        pool_add_borrow(p, &given[first], m->now);
+        pool_add_borrow(p, &given[at], m->now);
 }
 
 static void do_request(struct pool *p, struct model *m)
@@ -211,12 +231,8 @@ static void do_restart(struct pool **p, struct model *m)
         given[i] =
             (struct pool_record){&m->records[i], m->signatures[i], (uint32_t)i, m->foreign[i]};
     struct pool_borrow_entry borrows[BORROWS_MAX];
-    for (size_t i = 0; i < m->borrows_len; i++) {
-        int license = m->borrows[i].license;
-        borrows[i] = (struct pool_borrow_entry){model_uuids[license / FEATURES],
-                                                model_features[license % FEATURES],
-                                                {m->borrows[i].from, m->borrows[i].until, "aa:bb"}};
-    }
+    for (size_t i = 0; i < m->borrows_len; i++)
+        borrows[i] = borrow_entry(m, i);
     bool first = below(2);
     struct pool_store_info info;
     struct error err;
