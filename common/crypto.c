@@ -156,6 +156,14 @@ void crypto_key_free(struct crypto_key **key)
     *key = NULL;
 }
 
+struct crypto_key *crypto_key_hold(const struct crypto_key *key)
+{
+    struct crypto_key *held;
+    if (EVP_PKEY_up_ref(key->pkey) != 1 || key_wrap(&held, key->pkey))
+        abort();
+    return held;
+}
+
 int crypto_key_public_raw(const struct crypto_key *key, uint8_t out[static 32])
 {
     size_t len = 32;

@@ -31,6 +31,7 @@ int crypto_key_load(struct crypto_key **out, const char *path, struct error *err
 // Mode 0600, O_EXCL: an existing file is never overwritten (-EEXIST).
 int crypto_key_save(const struct crypto_key *key, const char *path, struct error *err);
 void crypto_key_free(struct crypto_key **key); // wipes
+struct crypto_key *crypto_key_hold(const struct crypto_key *key); // one more handle, freed as well
 int crypto_key_public_raw(const struct crypto_key *key, uint8_t out[static 32]); // Ed25519
 // Ed25519, or ECDSA P-256 with SHA-256 (DER). *sig_len: room in, length out.
 int crypto_sign(const struct crypto_key *key, const void *data, size_t len, uint8_t *sig,
@@ -46,6 +47,7 @@ int crypto_cert_load_file(struct crypto_cert **out, const char *path, struct err
 int crypto_cert_load_der(struct crypto_cert **out, const uint8_t *der, size_t len,
                          struct error *err);
 void crypto_cert_free(struct crypto_cert **cert);
+struct crypto_cert *crypto_cert_hold(const struct crypto_cert *cert); // one more handle
 int crypto_cert_common_name(const struct crypto_cert *cert, char *out, size_t cap);
 struct wall_time crypto_cert_not_before(const struct crypto_cert *cert);
 struct wall_time crypto_cert_not_after(const struct crypto_cert *cert);

@@ -69,6 +69,13 @@ int crypto_cert_load_der(struct crypto_cert **out, const uint8_t *der, size_t le
     return x509 ? cert_wrap(out, x509) : crypto_fail(err, "not a certificate in DER");
 }
 
+struct crypto_cert *crypto_cert_hold(const struct crypto_cert *cert)
+{
+    if (X509_up_ref(cert->x509) != 1)
+        abort();
+    return crypto_cert_from_x509(cert->x509);
+}
+
 void crypto_cert_free(struct crypto_cert **cert)
 {
     if (!*cert)

@@ -59,6 +59,16 @@ int crypto_tls_identity_load(struct crypto_tls_identity **out, const char *ca_pa
     return 0;
 }
 
+int crypto_tls_context_use(void *ssl_ctx, const struct crypto_cert *cert,
+                           const struct crypto_key *key)
+{
+    if (SSL_CTX_use_certificate(ssl_ctx, crypto_cert_x509(cert)) == 1 &&
+        SSL_CTX_use_PrivateKey(ssl_ctx, key->pkey) == 1)
+        return 0;
+    ERR_clear_error();
+    return -EINVAL;
+}
+
 struct crypto_tls_identity *crypto_tls_identity_hold(struct crypto_tls_identity *identity)
 {
     identity->owners++;

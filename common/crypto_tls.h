@@ -21,6 +21,13 @@ int crypto_tls_identity_load(struct crypto_tls_identity **out, const char *ca_pa
 struct crypto_tls_identity *crypto_tls_identity_hold(struct crypto_tls_identity *identity);
 void crypto_tls_identity_free(struct crypto_tls_identity **identity);
 
+// For a library that makes its TLS contexts itself (an SSL_CTX of OpenSSL): the certificate that it
+// shows, and its key, without a file. -EINVAL if they are not taken.
+struct crypto_cert;
+struct crypto_key;
+int crypto_tls_context_use(void *ssl_ctx, const struct crypto_cert *cert,
+                           const struct crypto_key *key);
+
 struct crypto_tls; // one connection; the identity must live as long
 struct crypto_tls *crypto_tls_new(const struct crypto_tls_identity *identity, bool server);
 void crypto_tls_free(struct crypto_tls **tls);

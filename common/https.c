@@ -1,5 +1,7 @@
 #include "common/https.h"
 
+#include "common/crypto_tls.h"
+
 #include <curl/curl.h>
 #include <errno.h>
 #include <pthread.h>
@@ -63,6 +65,12 @@ static int on_progress(void *ctx, curl_off_t dltotal, curl_off_t dlnow, curl_off
     return t->request->cancel != NULL && atomic_load(t->request->cancel);
 }
 
+static CURLcode on_tls_context(CURL *curl, void *ssl_ctx, void *ctx)
+{
+    const struct https_request *r = ctx;
+    return crypto_tls_context_use(ssl_ctx, r->cert, r->key) < 0 ? CURLE_SSL_CERTPROBLEM : CURLE_OK;
+}
+
 static void set_trust(CURL *curl, const struct https_request *r)
 {
     if (r->ca_file != NULL) {
@@ -79,9 +87,9 @@ static void set_trust(CURL *curl, const struct https_request *r)
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 2L);
     curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    if (r->cert_file != NULL) {
-        curl_easy_setopt(curl, CURLOPT_SSLCERT, r->cert_file);
-        curl_easy_setopt(curl, CURLOPT_SSLKEY, r->key_file);
+    if (r->cert != NULL) {
+        curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, on_tls_context);
+        curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, r);
     }
 }
 

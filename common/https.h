@@ -9,6 +9,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct crypto_cert;
+struct crypto_key;
+
 struct https_request {
     const char *url;    // https:// only; redirects are not followed
     const char *method; // GET, POST
@@ -17,7 +20,8 @@ struct https_request {
     const char *const *headers;       // "Name: value", NULL-terminated, or NULL
     const char *ca_file;              // trusted CA bundle (PEM file), nothing else is trusted
     const char *ca_pem;               // the same as text; used if ca_file is NULL
-    const char *cert_file, *key_file; // client certificate, or NULL
+    const struct crypto_cert *cert;   // client certificate, or NULL
+    const struct crypto_key *key;     // its key
     const char *proxy;                // NULL: the environment's https_proxy
     int64_t timeout_ms;               // whole request
     size_t max_answer_bytes;

@@ -1,10 +1,10 @@
 // The Cloud-Ready source: asks the vendor's backend over mutual TLS. Requests block, so they run
 // on a thread of their own; the loop never waits for them.
 #include "common/clock.h"
-#include "common/core/text.h"
 #include "common/daemon.h"
 #include "common/https.h"
 #include "common/log.h"
+#include "services/trust/cloud_request.h"
 #include "services/trust/place.h"
 #include "services/trust/server.h"
 #include "services/trust/source.h"
@@ -18,6 +18,7 @@
 
 #define CHECK_TIMEOUT_MS 10000
 #define GOODBYE_TIMEOUT_MS 2000
+#define LOOK_MS 2000 // at the files of the server license
 
 enum job { JOB_NONE, JOB_CHECK, JOB_STOP, JOB_QUIT };
 
@@ -29,15 +30,18 @@ struct trust_source {
     struct token_store *tokens;
     struct place place;
     struct mono_time started;
-    char base_url[512];
+    char *license_dir, server_id[65];
+    struct server_stamp seen; // at the last look
+    struct loop_timer look_timer;
 
     pthread_t thread;
     bool thread_runs;
     atomic_bool cancel;    // ends the request under way
-    pthread_mutex_t mutex; // guards job and proxy
+    pthread_mutex_t mutex; // guards job, proxy, base_url and the handles in files
     pthread_cond_t wake;
     enum job job;
-    char *proxy;                // NULL: the environment's
+    char *proxy; // NULL: the environment's
+    char base_url[512];
     struct trust_ledger ledger; // the worker's while a check runs, else the loop's; as is
     struct trust_result result;
     struct loop_post checked, stopped;
@@ -58,9 +62,11 @@ static int post(struct trust_source *s, const char *path, const struct buf *body
                 struct error *err)
 {
     char url[600];
-    snprintf(url, sizeof url, "%s%s", s->base_url, path);
     pthread_mutex_lock(&s->mutex);
+    snprintf(url, sizeof url, "%s%s", s->base_url, path);
     char *proxy = s->proxy != NULL ? strdup(s->proxy) : NULL;
+    struct crypto_cert *cert = crypto_cert_hold(s->files.cert);
+    struct crypto_key *key = crypto_key_hold(s->files.key);
     pthread_mutex_unlock(&s->mutex);
     const char *const headers[] = {"Content-Type: application/json", "Accept: application/json",
                                    NULL};
@@ -71,53 +77,30 @@ static int post(struct trust_source *s, const char *path, const struct buf *body
         .body_len = body->len,
         .headers = headers,
         .ca_pem = s->vendor_pem,
-        .cert_file = s->files.cert_path,
-        .key_file = s->files.key_path,
+        .cert = cert,
+        .key = key,
         .proxy = proxy,
         .timeout_ms = timeout_ms,
         .max_answer_bytes = CLOUD_ANSWER_BYTES_MAX,
         .cancel = cancel,
     };
     int r = https_perform(&request, answer, err);
+    crypto_cert_free(&cert);
+    crypto_key_free(&key);
     free(proxy);
     return r;
 }
 
-static void add_hex(struct buf *out, const char *name, const uint8_t hash[static 32])
-{
-    char hex[65];
-    hex_encode(hash, 32, hex);
-    buf_printf(out, ",\"%s\":\"%s\"", name, hex);
-}
-
-static void add_ledger(struct buf *out, const struct trust_ledger *ledger)
-{
-    if (!ledger->head.present) {
-        buf_add_str(out, "null");
-        return;
-    }
-    buf_printf(out, "{\"sequence\":%llu", (unsigned long long)ledger->head.sequence);
-    add_hex(out, "hash", ledger->head.hash);
-    buf_printf(out, ",\"epoch\":\"%s\"", ledger->head.epoch);
-    if (ledger->has_previous)
-        add_hex(out, "previous", ledger->previous);
-    buf_add_char(out, '}');
-}
-
 static void request_body(const struct trust_source *s, struct buf *out)
 {
-    const char *id = s->files.license.server_id, *token = token_store_get(s->tokens);
-    buf_add_str(out, "{\"format\":1,\"serverId\":");
-    buf_add_json_string(out, id, strlen(id));
-    buf_add_str(out, ",\"token\":");
-    buf_add_json_string(out, token, strlen(token));
-    buf_printf(out, ",\"version\":\"%s\",\"uptimeSeconds\":%lld,\"ledger\":", BERTH_VERSION,
-               (long long)((clock_mono().ms - s->started.ms) / 1000));
-    add_ledger(out, &s->ledger);
-    if (s->place.known)
-        buf_printf(out, ",\"place\":{\"boot\":\"%s\",\"folder\":\"%s\",\"bootAgeSeconds\":%lld}",
-                   s->place.boot, s->place.folder, (long long)(clock_mono().ms / 1000));
-    buf_add_char(out, '}');
+    struct mono_time now = clock_mono();
+    const struct cloud_request request = {.server_id = s->server_id,
+                                          .token = token_store_get(s->tokens),
+                                          .uptime_s = (now.ms - s->started.ms) / 1000,
+                                          .ledger = &s->ledger,
+                                          .place = &s->place,
+                                          .boot_age_s = now.ms / 1000};
+    cloud_request_write(out, &request);
 }
 
 static void answer_read(struct trust_source *s, const struct https_answer *http,
@@ -230,11 +213,73 @@ static void cloud_free(struct trust_source *s)
     }
     pthread_cond_destroy(&s->wake);
     pthread_mutex_destroy(&s->mutex);
+    loop_timer_cancel(s->loop, &s->look_timer);
     token_store_free(&s->tokens);
+    free(s->license_dir);
     server_files_fini(&s->files);
     free(s->vendor_pem);
     free(s->proxy);
     free(s);
+}
+
+static void url_set(struct trust_source *s)
+{
+    const char *url = s->files.license.cloud_url;
+    size_t len = strlen(url);
+    while (len > 0 && url[len - 1] == '/')
+        len--;
+    snprintf(s->base_url, sizeof s->base_url, "%.*s", (int)len, url);
+}
+
+// ---- a renewed server license ----
+
+// Takes over what is in the files now. 0 or negative: everything stays as it was.
+static int renew(struct trust_source *s, struct error *err)
+{
+    struct crypto_ca *ca = NULL;
+    struct server_files fresh;
+    int r = crypto_ca_load_pem(&ca, s->vendor_pem, strlen(s->vendor_pem), err);
+    if (r == 0)
+        r = server_files_load(&fresh, s->license_dir, ca, clock_wall(), err);
+    crypto_ca_free(&ca);
+    if (r < 0)
+        return r;
+    if (strcmp(fresh.license.server_id, s->server_id) != 0) {
+        error_set(err,
+                  "%s: this is the server license %s, and this server is %s: to use it, restart "
+                  "the server",
+                  fresh.cert_path, fresh.license.server_id, s->server_id);
+        server_files_fini(&fresh);
+        return -EINVAL;
+    }
+    bool news = strcmp(fresh.pem, s->files.pem) != 0;
+    pthread_mutex_lock(&s->mutex);
+    struct server_files old = s->files;
+    s->files = fresh;
+    url_set(s);
+    pthread_mutex_unlock(&s->mutex);
+    server_files_fini(&old);
+    if (news)
+        s->events.renewed(s->events.ctx);
+    return 0;
+}
+
+// Once the files have been the same for two looks, so that the pair is not read half way.
+static void on_look(void *ctx)
+{
+    struct trust_source *s = ctx;
+    struct server_stamp now;
+    struct error err = {""};
+    loop_timer_arm(s->loop, &s->look_timer, mono_after(clock_mono(), LOOK_MS));
+    bool changed = server_files_changed(&s->files, &now);
+    bool settled = memcmp(&now, &s->seen, sizeof now) == 0;
+    s->seen = now;
+    if (!changed || !settled)
+        return;
+    if (renew(s, &err) < 0) {
+        s->files.stamp = now; // what is refused once is not tried again until it changes
+        log_warn("license.not-renewed", LOG_S("msg", err.text));
+    }
 }
 
 static int load(struct trust_source *s, const struct config *config, struct error *err)
@@ -249,10 +294,12 @@ static int load(struct trust_source *s, const struct config *config, struct erro
                      config->trust.server_license);
         return DAEMON_EXIT_FAULT;
     }
-    size_t len = strlen(s->files.license.cloud_url);
-    while (len > 0 && s->files.license.cloud_url[len - 1] == '/')
-        len--;
-    snprintf(s->base_url, sizeof s->base_url, "%.*s", (int)len, s->files.license.cloud_url);
+    s->seen = s->files.stamp;
+    url_set(s);
+    snprintf(s->server_id, sizeof s->server_id, "%s", s->files.license.server_id);
+    s->license_dir = strdup(config->trust.server_license);
+    if (s->license_dir == NULL)
+        abort();
     bool ignored = false;
     if (token_store_new(&s->tokens, config->trust.state_dir, s->files.license.server_id, &ignored,
                         err) < 0)
@@ -284,6 +331,9 @@ static int cloud_open(struct trust_source **out, struct loop *loop, const struct
     if (r == 0 && pthread_create(&s->thread, NULL, worker, s) != 0)
         r = (error_set(err, "no thread can be made: %s", strerror(EAGAIN)), DAEMON_EXIT_FAULT);
     s->thread_runs = r == 0;
+    loop_timer_init(&s->look_timer, on_look, s);
+    if (r == 0)
+        loop_timer_arm(loop, &s->look_timer, mono_after(clock_mono(), LOOK_MS));
     if (r != 0) {
         cloud_free(s);
         s = NULL;
@@ -323,6 +373,9 @@ static void cloud_check(struct trust_source *s, const struct trust_ledger *ledge
 
 static int cloud_reload(struct trust_source *s, const struct config *config, struct error *err)
 {
+    int r = renew(s, err);
+    if (r < 0)
+        return r;
     char *proxy = config->trust.cloud.proxy != NULL ? strdup(config->trust.cloud.proxy) : NULL;
     pthread_mutex_lock(&s->mutex);
     char *old = s->proxy;
@@ -334,6 +387,7 @@ static int cloud_reload(struct trust_source *s, const struct config *config, str
 
 static void cloud_stop(struct trust_source *s)
 {
+    loop_timer_cancel(s->loop, &s->look_timer);
     atomic_store(&s->cancel, true);
     job_give(s, JOB_STOP);
 }

@@ -13,51 +13,26 @@
 
 #define CA_BYTES_MAX (1024 * 1024)
 
-static int read_text(struct buf *out, const char *path, struct error *err)
-{
-    FILE *f = fopen(path, "re");
-    if (f == NULL) {
-        int e = errno;
-        return error_set(err, "%s: %s", path, strerror(e)), -e;
-    }
-    char block[4096];
-    size_t n;
-    while ((n = fread(block, 1, sizeof block, f)) > 0 && out->len <= CA_BYTES_MAX)
-        buf_add(out, block, n);
-    int failed = ferror(f);
-    fclose(f);
-    if (failed || out->len == 0 || out->len > CA_BYTES_MAX)
-        return error_set(err, "%s: this is no file of CA certificates", path), -EINVAL;
-    return 0;
-}
-
 int server_vendor_ca(struct crypto_ca **out, char **pem, const char *vendor_ca_path,
                      struct error *err)
 {
-    struct buf text BUF_CLEANUP = {0};
     int r = 0;
-    if (vendor_ca_compiled_in)
-        buf_add_str(&text, vendor_ca_compiled_in);
-    else if (vendor_ca_path == NULL)
+    size_t len = 0;
+    *pem = NULL;
+    if (!vendor_ca_compiled_in && vendor_ca_path == NULL)
         return error_set(err, "trust.vendor_ca is not set: no vendor CA is known"), -EINVAL;
-    else
-        r = read_text(&text, vendor_ca_path, err);
+    if (!vendor_ca_compiled_in)
+        r = file_read(vendor_ca_path, CA_BYTES_MAX, pem, &len, err);
+    else if ((*pem = strdup(vendor_ca_compiled_in)) == NULL)
+        abort();
     if (r == 0)
-        r = crypto_ca_load_pem(out, text.data, text.len, err);
-    if (r < 0)
-        return error_prefix(err, "the vendor's CA certificate"), r;
-    *pem = strdup(text.data);
-    if (*pem == NULL)
-        abort();
-    return 0;
-}
-
-static char *join(const char *folder, const char *name)
-{
-    char *path = NULL;
-    if (asprintf(&path, "%s/%s", folder, name) < 0)
-        abort();
-    return path;
+        r = crypto_ca_load_pem(out, *pem, strlen(*pem), err);
+    if (r < 0) {
+        free(*pem);
+        *pem = NULL;
+        error_prefix(err, "the vendor's CA certificate");
+    }
+    return r;
 }
 
 static int key_check(const char *path, struct error *err)
@@ -78,10 +53,10 @@ static int key_check(const char *path, struct error *err)
     return 0;
 }
 
-static int load_pair(struct server_files *f, const struct crypto_cert *cert,
-                     const struct crypto_ca *vendor_ca, struct wall_time now, struct error *err)
+static int load_pair(struct server_files *f, const struct crypto_ca *vendor_ca,
+                     struct wall_time now, struct error *err)
 {
-    int r = server_license_read(&f->license, cert, vendor_ca, now, err);
+    int r = server_license_read(&f->license, f->cert, vendor_ca, now, err);
     char date[32];
     if (r == 1)
         return error_set(err, "%s: it expired on %s", f->cert_path,
@@ -103,22 +78,43 @@ static int load_pair(struct server_files *f, const struct crypto_cert *cert,
     r = crypto_key_load(&f->key, f->key_path, err);
     if (r < 0)
         return r;
-    if (!crypto_cert_matches_key(cert, f->key))
+    if (!crypto_cert_matches_key(f->cert, f->key))
         return error_set(err, "%s does not belong to %s", f->key_path, f->cert_path), -EINVAL;
-    f->pem = crypto_cert_pem(cert);
+    f->pem = crypto_cert_pem(f->cert);
     return 0;
+}
+
+static void stamp_take(const struct server_files *f, struct server_stamp *out)
+{
+    const char *const paths[] = {f->cert_path, f->key_path};
+    memset(out, 0, sizeof *out);
+    for (size_t i = 0; i < 2; i++) {
+        struct stat st;
+        if (stat(paths[i], &st) < 0)
+            continue;
+        out->files[i].device = st.st_dev;
+        out->files[i].inode = st.st_ino;
+        out->files[i].bytes = st.st_size;
+        out->files[i].changed_s = st.st_ctim.tv_sec;
+        out->files[i].changed_ns = st.st_ctim.tv_nsec;
+    }
+}
+
+bool server_files_changed(const struct server_files *files, struct server_stamp *now)
+{
+    stamp_take(files, now);
+    return memcmp(now, &files->stamp, sizeof *now) != 0;
 }
 
 int server_files_load(struct server_files *out, const char *folder,
                       const struct crypto_ca *vendor_ca, struct wall_time now, struct error *err)
 {
-    *out = (struct server_files){.cert_path = join(folder, "server-license.pem"),
-                                 .key_path = join(folder, "server-license.key")};
-    struct crypto_cert *cert = NULL;
-    int r = crypto_cert_load_file(&cert, out->cert_path, err);
+    *out = (struct server_files){.cert_path = path_join(folder, "server-license.pem"),
+                                 .key_path = path_join(folder, "server-license.key")};
+    stamp_take(out, &out->stamp);
+    int r = crypto_cert_load_file(&out->cert, out->cert_path, err);
     if (r == 0)
-        r = load_pair(out, cert, vendor_ca, now, err);
-    crypto_cert_free(&cert);
+        r = load_pair(out, vendor_ca, now, err);
     if (r < 0)
         server_files_fini(out);
     return r;
@@ -129,6 +125,7 @@ void server_files_fini(struct server_files *files)
     free(files->cert_path);
     free(files->key_path);
     free(files->pem);
+    crypto_cert_free(&files->cert);
     crypto_key_free(&files->key);
     *files = (struct server_files){0};
 }

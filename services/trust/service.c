@@ -6,6 +6,7 @@
 #include "services/trust/bulletin.h"
 #include "services/trust/dongle.h"
 #include "services/trust/endpoint.h"
+#include "services/trust/timekeeper.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -39,6 +40,7 @@ struct trust {
     struct endpoint *endpoint;
     struct http_server *listener;
     struct verdict_core core;
+    struct timekeeper timekeeper;
     struct bulletin bulletin;
     struct loop_timer check_timer, tick_timer;
     bool checking, stopping;
@@ -47,8 +49,10 @@ struct trust {
 
 // ---- the verdict, published ----
 
-static struct verdict_view view_now(const struct trust *t)
+static struct verdict_view view_now(struct trust *t)
 {
+    timekeeper_tick(&t->timekeeper);
+    verdict_mark(&t->core, t->timekeeper.mark.at);
     return verdict_view(&t->core, clock_mono(), clock_wall());
 }
 
@@ -131,6 +135,20 @@ static void on_tick(void *ctx)
     publish(ctx, false);
 }
 
+static void on_renewed(void *ctx)
+{
+    struct trust *t = ctx;
+    char until[32];
+    const struct server_license *l = t->def->license(t->source);
+    verdict_license(&t->core, l->not_before, l->not_after);
+    bulletin_license(&t->bulletin, l);
+    log_info("license.renewed", LOG_S("server_id", l->server_id),
+             LOG_S("until", wall_format(l->not_after, until)));
+    publish(t, true);
+    // A backend that called the old one expired says something else now.
+    on_check_wanted(t);
+}
+
 static void on_stopped(void *ctx)
 {
     struct trust *t = ctx;
@@ -182,6 +200,7 @@ static int first_check(struct trust *t, const struct config *config, struct erro
                                       .license_not_before = l->not_before,
                                       .license_not_after = l->not_after};
     verdict_init(&t->core, &vc, clock_mono());
+    timekeeper_init(&t->timekeeper, config->trust.state_dir, l->not_before);
     struct trust_result *result = calloc(1, sizeof *result);
     if (result == NULL)
         abort();
@@ -255,7 +274,7 @@ int trust_start(struct loop *loop, const struct config *config, void **service, 
     t->metrics = metrics_new(metric_defs, M_COUNT);
     loop_timer_init(&t->check_timer, on_check_due, t);
     loop_timer_init(&t->tick_timer, on_tick, t);
-    const struct trust_events events = {on_checked, on_stopped, t};
+    const struct trust_events events = {on_checked, on_renewed, on_stopped, t};
     int r = t->def->open(&t->source, loop, config, &events, err);
     if (r == 0)
         r = first_check(t, config, err);
@@ -310,6 +329,7 @@ void trust_free(void *service)
     close_calls(t);
     http_server_free(&t->listener);
     t->def->free(t->source);
+    timekeeper_fini(&t->timekeeper);
     metrics_free(&t->metrics);
     free(t);
 }

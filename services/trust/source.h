@@ -5,15 +5,15 @@
 #include "common/config.h"
 #include "common/loop.h"
 #include "common/server_license.h"
-#include "services/trust/cloud_answer.h"
+#include "services/trust/cloud_request.h"
 #include "services/trust/core/verdict.h"
 
 struct trust_source;
 
 struct trust_result {
     enum verdict_check check;
-    const char *reason;  // CHECK_REFUSED: a constant; else ""
-    char text[512];      // CHECK_FAILED: what went wrong, printable ASCII
+    const char *reason; // CHECK_REFUSED: a constant; else ""
+    char text[512];     // CHECK_FAILED: what went wrong, printable ASCII
     uint32_t next_check_s;
     bool date_known;
     struct wall_time date;
@@ -35,17 +35,11 @@ struct trust_signature {
     struct trust_signature *next;             // the source's, while it waits
 };
 
-// The borrow ledger that the server has, as the backend is told it.
-struct trust_ledger {
-    struct cloud_ledger head;
-    bool has_previous;
-    uint8_t previous[32]; // the hash of the ledger that `head` follows
-};
-
 struct trust_events {
     // A check() has ended, or the source has found something new by itself.
     void (*checked)(void *ctx, const struct trust_result *result);
-    void (*stopped)(void *ctx);                                    // stop() has
+    void (*renewed)(void *ctx); // license() is another one, of the same server
+    void (*stopped)(void *ctx); // stop() has ended
     void *ctx;
 };
 
@@ -60,13 +54,14 @@ struct trust_source_def {
                 const struct trust_events *events, struct error *err);
     const struct server_license *(*license)(const struct trust_source *source);
     const char *(*certificate)(const struct trust_source *source); // PEM, of license()
-    const char *(*where)(const struct trust_source *source); // who confirms it, for people
+    const char *(*where)(const struct trust_source *source);       // who confirms it, for people
     // Blocks until the first check has ended; to be called once, before check().
     void (*first)(struct trust_source *source, struct trust_result *out);
     // Not while one runs; events.checked tells. `ledger` is only read during the call.
     void (*check)(struct trust_source *source, const struct trust_ledger *ledger);
     // With the key of license(). Signatures that wait end before free() returns.
     void (*sign)(struct trust_source *source, struct trust_signature *signature);
+    // 0 or negative: nothing changed.
     int (*reload)(struct trust_source *source, const struct config *config, struct error *err);
     void (*stop)(struct trust_source *source); // releases the server license; events.stopped tells
     void (*free)(struct trust_source *source);

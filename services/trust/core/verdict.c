@@ -1,5 +1,7 @@
 #include "services/trust/core/verdict.h"
 
+#include "services/trust/core/clock_mark.h"
+
 #define BACKOFF_FIRST_MS 7500
 #define BACKOFF_MIN_MS 5000
 #define BACKOFF_MAX_MS 60000
@@ -10,8 +12,7 @@ static int64_t min64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-void verdict_init(struct verdict_core *v, const struct verdict_config *config,
-                  struct mono_time now)
+void verdict_init(struct verdict_core *v, const struct verdict_config *config, struct mono_time now)
 {
     *v = (struct verdict_core){.config = *config, .last = CHECK_NONE, .next_check = now};
     v->config.grace_ms = min64(config->grace_ms, VERDICT_GRACE_MAX_MS);
@@ -54,6 +55,18 @@ void verdict_apply(struct verdict_core *v, const struct verdict_input *in, struc
     v->next_check = mono_after(now, wait_ms(v, in));
 }
 
+void verdict_license(struct verdict_core *v, struct wall_time not_before,
+                     struct wall_time not_after)
+{
+    v->config.license_not_before = not_before;
+    v->config.license_not_after = not_after;
+}
+
+void verdict_mark(struct verdict_core *v, struct wall_time mark)
+{
+    v->mark = mark;
+}
+
 void verdict_configure(struct verdict_core *v, int64_t grace_ms, int64_t check_interval_ms,
                        struct mono_time now)
 {
@@ -70,6 +83,15 @@ static struct verdict_view invalid(struct verdict_view view, const char *reason)
     return view;
 }
 
+// The backend's word is worth more than what this host remembers.
+static bool is_clock_wrong(const struct verdict_core *v, const struct verdict_view *view,
+                           struct wall_time wall)
+{
+    if (view->skew_known)
+        return view->skew_s >= VERDICT_SKEW_MAX_S || view->skew_s <= -VERDICT_SKEW_MAX_S;
+    return wall.s < v->mark.s - CLOCK_MARK_TOLERANCE_S;
+}
+
 struct verdict_view verdict_view(const struct verdict_core *v, struct mono_time now,
                                  struct wall_time wall)
 {
@@ -84,8 +106,7 @@ struct verdict_view verdict_view(const struct verdict_core *v, struct mono_time 
         return invalid(view, v->refused_reason);
     if (v->last != CHECK_OK)
         return invalid(view, "grace-over");
-    if (view.skew_known &&
-        (view.skew_s >= VERDICT_SKEW_MAX_S || view.skew_s <= -VERDICT_SKEW_MAX_S))
+    if (is_clock_wrong(v, &view, wall))
         return invalid(view, "clock");
     if (wall.s >= v->config.license_not_after.s)
         return invalid(view, "expired");

@@ -48,6 +48,7 @@ struct verdict_core {
     struct wall_time date;     // the backend's clock ...
     struct mono_time date_at;  // ... at this moment
     struct mono_time next_check;
+    struct wall_time mark; // a time that is over for sure (clock_mark.h)
 };
 
 struct verdict_view {
@@ -63,6 +64,11 @@ void verdict_init(struct verdict_core *v, const struct verdict_config *config,
                   struct mono_time now);
 // A check has ended at `now`. Sets next_check.
 void verdict_apply(struct verdict_core *v, const struct verdict_input *in, struct mono_time now);
+// A renewed server license.
+void verdict_license(struct verdict_core *v, struct wall_time not_before,
+                     struct wall_time not_after);
+// What is known to be over: counts while no backend tells the time.
+void verdict_mark(struct verdict_core *v, struct wall_time mark);
 // Another configuration; the next check comes no later than it allows.
 void verdict_configure(struct verdict_core *v, int64_t grace_ms, int64_t check_interval_ms,
                        struct mono_time now);
