@@ -10,6 +10,7 @@ int main(int argc, char **argv)
         .summary = "Keeps the ledger of borrowed licenses.",
         .load_keys = rpc_keys_load,
         .start = borrow_start,
+        .reload = borrow_reload,
         .free = borrow_free,
         .health = borrow_health,
         .ready = borrow_ready,

@@ -40,6 +40,26 @@ static int system_unlinkat(int dir, const char *name)
 const struct store_io store_io_system = {system_openat, write, fsync, system_renameat,
                                          system_unlinkat};
 
+bool store_present(const char *directory)
+{
+    bool found = false;
+    int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < FILES && dir >= 0 && !found; i++)
+        found = !faccessat(dir, names[i], F_OK, AT_SYMLINK_NOFOLLOW);
+    if (dir >= 0)
+        close(dir);
+    return found;
+}
+
+// On a directory that cannot be written now, the directory itself takes the place of the lock file.
+static int lock_open(int dir)
+{
+    int fd = openat(dir, STORE_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0 && (errno == EROFS || errno == EACCES || errno == ENOSPC))
+        fd = openat(dir, STORE_LOCK, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 && errno == ENOENT ? openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : fd;
+}
+
 int store_new(struct store **out, const char *directory, const struct store_io *io,
               struct error *err)
 {
@@ -50,7 +70,7 @@ int store_new(struct store **out, const char *directory, const struct store_io *
     int r = 0;
     s->dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->dir >= 0)
-        s->lock = openat(s->dir, STORE_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        s->lock = lock_open(s->dir);
     if (s->lock < 0) {
         r = -errno;
         error_set(err, "%s: %s", directory, strerror(-r));

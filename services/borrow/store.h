@@ -5,6 +5,7 @@
 #include "common/core/buf.h"
 #include "common/core/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -21,6 +22,9 @@ struct store_io {
     int (*unlinkat)(int dir, const char *name);
 };
 extern const struct store_io store_io_system;
+
+// Whether any file of a ledger lies in the directory.
+bool store_present(const char *directory);
 
 struct store;
 // Locks the directory: -EBUSY while another process has it. No file is touched but the lock.

@@ -116,6 +116,7 @@ void book_load(struct book *b, const struct ledger *ledger)
         struct book_entry *e = book_add(b, &r->fields);
         book_set_texts(b, e, r->vendor, r->own, r->certificate);
         e->since = ledger->sequence;
+        e->granted = true;
     }
 }
 

@@ -13,17 +13,17 @@ struct book_part {
     char text[];
 };
 
-struct book_waiter; // who waits for the borrow to be made: of the service
-
 struct book_entry {
     struct borrow_fields fields;
     struct book_part *vendor, *certificate; // NULL until it is signed
     char *own;                              // malloc'd; NULL until it is signed
     size_t own_len;
     uint64_t since;      // sequence number of a ledger that it is in; 0: it is on no disk
+    bool in_write;       // of the ledger that is being written, and in none before
     uint64_t told_round; // of the link to pool
     bool pool_knows;     // pool was told at some time; what it forgets it is told before it issues
-    struct book_waiter *waiters;
+    unsigned waiters;    // calls that wait for it
+    bool granted;        // and one was answered
 };
 
 struct book {
