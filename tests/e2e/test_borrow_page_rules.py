@@ -56,10 +56,13 @@ def test_host_id(page, text, kind, stored):
     assert (found["message"] == "") == (kind == "empty")
 
 
-def test_a_half_typed_address_is_recognised(page):
-    for text, half in (("00-1a-2b", True), ("00-1a-2b-3c-4d-5", True), ("001a2b3c4", True),
-                       ("DONGLE-1", False), ("a", False)):
-        assert page.module("/ui/rules.js", "m.looksLikeUnfinishedMac(a[0])", text) == half, text
+@pytest.mark.parametrize("text,words", [
+    ("00-1a-2b", "12 digits"), ("00-1a-2b-3c-4d-5", "12 digits"), ("001a2b3c4", "12 digits"),
+    ("001a.2b3c.4d5e", "in pairs"), ("DONGLE-1", ""), ("a", ""), ("001a.2b3c", "")])
+def test_a_dongle_id_that_may_be_meant_as_a_mac_address(page, text, words):
+    assert page.module("/ui/rules.js", "m.checkHostId(a[0])", text)["kind"] == "dongle"
+    found = page.module("/ui/rules.js", "m.macDoubt(a[0])", text)
+    assert words in found and bool(words) == bool(found)
 
 
 # ---- periods ----

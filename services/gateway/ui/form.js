@@ -3,7 +3,7 @@
 
 import { byId, make, setText } from "./dom.js";
 import { checkHostId, checkPeriod, firstFull, invalidity, latestEnd, licenseKey,
-  looksLikeUnfinishedMac, seatsOf } from "./rules.js";
+  macDoubt, seatsOf } from "./rules.js";
 import { DAY, HOUR, MINUTE, formatDuration, formatSoon, fromLocalInput, isoTime, toLocalInput }
   from "./times.js";
 
@@ -12,6 +12,8 @@ const license = byId("license"), host = byId("host"), from = byId("from"), until
 const later = byId("begins-later");
 const NOTES = { license: "license-note", host: "host-note", from: "from-note", until: "until-note" };
 const INPUTS = { license, host, from, until };
+const STALE = 5 * MINUTE;
+const HOSTS_OFFERED = 200;
 const LENGTHS = [HOUR, 4 * HOUR, DAY, 3 * DAY, 7 * DAY];
 
 let state = null; // what the last update() gave: {licenses, borrows, limits, now(), chosen, lends}
@@ -70,8 +72,9 @@ function showHost(problem) {
   const text = host.value.trim(), id = checkHostId(text);
   if (problem && touched.has("host"))
     return note("host", problem, "bad");
-  if (id.kind === "dongle" && looksLikeUnfinishedMac(text))
-    return note("host", `${id.message}. A MAC address would have 12 digits.`, "warn");
+  const doubt = id.kind === "dongle" ? macDoubt(text) : "";
+  if (doubt)
+    return note("host", `${id.message}. ${doubt}`, "warn");
   note("host", id.kind === "mac" || id.kind === "dongle" ? `✓ ${id.message}` : "", "good");
 }
 
@@ -106,7 +109,7 @@ function summaryText(found) {
   return [make("p", {}, make("strong", {}, make("bdi", {}, l.feature), ` ${l.version}`), " for ",
     make("code", {}, id.stored), `, from ${start} until ${formatSoon(p.until)}: ${
       formatDuration(roundUp(p.until - begin(now)))}.`),
-  make("p", { class: "quiet" }, "A borrowed license cannot be given back before.")];
+  make("p", { class: "quiet" }, "A borrowed license cannot be given back early.")];
 }
 
 function showSummary(found) {
@@ -147,6 +150,11 @@ function applyLength() {
   until.value = toLocalInput(Math.floor(end / unit) * unit, unit < MINUTE);
 }
 
+// A page that lies open: the end moves on with the time, but not so often that it could disturb.
+function endIsStale() {
+  return !(begin(state.now()) + length - fromLocalInput(until.value) < STALE);
+}
+
 function showLengths(changed) {
   const max = state.limits.maxPeriod;
   const offered = [...LENGTHS.filter((l) => l < max), max].slice(-3);
@@ -161,6 +169,14 @@ function showLengths(changed) {
 
 const optionText = (l) => `${l.feature} ${l.version} ${l.edition}${l.modules && ` · ${l.modules}`}`;
 
+// Replaces the options of a list, unless they are the same: an open list would close.
+function fillOptions(list, options) {
+  const same = options.length === list.children.length && options.every((o, i) =>
+    list.children[i].isEqualNode(o));
+  if (!same)
+    list.replaceChildren(...options);
+}
+
 function fillLicenses(now) {
   const texts = state.licenses.map(optionText);
   const options = state.licenses.map((l, i) => {
@@ -169,8 +185,13 @@ function fillLicenses(now) {
     return make("option", { value: licenseKey(l), disabled: expired },
       `${texts[i]}${alike}${expired ? " – expired" : ""}`);
   });
-  license.replaceChildren(make("option", { value: "" }, "Choose a license"), ...options);
+  fillOptions(license, [make("option", { value: "" }, "Choose a license"), ...options]);
   license.value = state.chosen;
+}
+
+function fillHosts() {
+  const known = [...new Set(state.borrows.map((b) => b.hostId))].slice(0, HOSTS_OFFERED);
+  fillOptions(byId("hosts"), known.map((id) => make("option", { value: id })));
 }
 
 // New data from the server, or time has passed; what the person typed stays.
@@ -179,11 +200,10 @@ export function updateForm(next) {
   state = next;
   fields.disabled = !state.lends;
   fillLicenses(state.now());
-  byId("hosts").replaceChildren(...[...new Set(state.borrows.map((b) => b.hostId))].slice(0, 200)
-    .map((id) => make("option", { value: id })));
+  fillHosts();
   if (first || limitsChanged)
     showLengths(state.changed);
-  if (length !== null && document.activeElement !== until)
+  if (length !== null && document.activeElement !== until && endIsStale())
     applyLength();
   showAll();
 }
@@ -211,8 +231,7 @@ export function markField(field, text) {
 export function startForm(actions) {
   const edited = (field) => { touched.add(field); showAll(); };
   license.addEventListener("change", () => actions.choose(license.value));
-  host.addEventListener("input", () => showHost("") || touched.has("host") && showAll());
-  host.addEventListener("input", () => showSummary(problems()));
+  host.addEventListener("input", showAll);
   host.addEventListener("change", () => edited("host"));
   for (const radio of [later, byId("begins-now")])
     radio.addEventListener("change", () => {

@@ -40,9 +40,13 @@ export function checkHostId(text) {
   return { kind: "dongle", stored: text, message: `Dongle ID ${text}` };
 }
 
-// Six pairs with dashes half typed look like a dongle ID: worth a hint, not an error.
-export function looksLikeUnfinishedMac(text) {
-  return /^[0-9a-f]{2}(-[0-9a-f]{0,2}){1,5}$/i.test(text) || /^[0-9a-f]{8,11}$/i.test(text);
+// A dongle ID may look like a MAC address that is not finished, or written in another way: worth a
+// word, no error. "" if it does not.
+export function macDoubt(text) {
+  if (/^[0-9a-f]{2}(-[0-9a-f]{0,2}){1,5}$/i.test(text) || /^[0-9a-f]{8,11}$/i.test(text))
+    return "A MAC address would have 12 digits.";
+  return /^[0-9a-f]{4}(\.[0-9a-f]{4}){2}$/i.test(text)
+    ? "A MAC address would be written in pairs, like 00:1a:2b:3c:4d:5e." : "";
 }
 
 // ---- licenses ----
