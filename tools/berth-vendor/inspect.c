@@ -1,6 +1,7 @@
 // Says what a file is, what it holds, and whether the vendor's signature on it is good.
 #include "tools/berth-vendor/vendor.h"
 
+#include "common/borrow_file.h"
 #include "common/clock.h"
 #include "common/core/license_block.h"
 #include "common/license_load.h"
@@ -196,8 +197,33 @@ static int inspect_license_file(const struct inspection *in)
     return status;
 }
 
+static int inspect_borrowed(const struct inspection *in)
+{
+    struct borrow_file file;
+    struct error err = {""};
+    char time[32];
+    printf("%s: borrowed license file\n", in->path);
+    if (!in->ca) {
+        puts("  signatures:  not checked: no vendor-ca.pem (give --ca FILE or --dir KEYS)");
+        return 0;
+    }
+    if (borrow_file_verify(&file, in->text, in->len, in->ca, &err)) {
+        printf("  refused:     %s\n", err.text);
+        return 1;
+    }
+    printf("  borrow ID:   %s\n  host:        %s\n", file.borrow.borrow_id, file.borrow.host_id);
+    printf("  from:        %s\n", wall_format(file.borrow.valid_from, time));
+    printf("  until:       %s\n", wall_format(file.borrow.valid_until, time));
+    printf("  lent at:     %s\nof the license:\n", wall_format(file.borrow.issued, time));
+    print_license(&file.license);
+    puts("  signatures:  good, of vendor and server");
+    return 0;
+}
+
 static int inspect_text(const struct inspection *in)
 {
+    if (strstr(in->text, BORROW_BEGIN_LINE))
+        return inspect_borrowed(in);
     if (strstr(in->text, "-----BEGIN LICENSE-----"))
         return inspect_license_file(in);
     if (strstr(in->text, "PRIVATE KEY-----")) {

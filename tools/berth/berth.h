@@ -23,4 +23,6 @@ int command_check_license(int argc, char **argv);
 int command_rpc_keys(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_licenses(int argc, char **argv);
+int command_borrow(int argc, char **argv);
+int command_borrowed(int argc, char **argv);
 int command_sessions(int argc, char **argv);

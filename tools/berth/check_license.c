@@ -1,7 +1,9 @@
 // berth check-license: would the server accept these files, and if not, why? Reads files only.
 #include "tools/berth/client.h"
 
+#include "common/borrow_file.h"
 #include "common/clock.h"
+#include "common/files.h"
 #include "common/license_load.h"
 #include "common/server_license.h"
 #include "common/vendor_ca.h"
@@ -9,10 +11,11 @@
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct trust_source {
-    const char *ca, *server_license, *server_id, *config_file;
+    const char *ca, *server_license, *server_id, *host_id, *config_file;
     struct config *config;
     char path[4096]; // of the configured server license
     struct crypto_ca *vendor_ca;
@@ -25,6 +28,7 @@ static int read_arguments(struct trust_source *t, int argc, char **argv)
         {"config", required_argument, NULL, 'c'},    {"ca", required_argument, NULL, 'a'},
         {"server-id", required_argument, NULL, 'i'},
         {"server-license", required_argument, NULL, 'l'},
+        {"host-id", required_argument, NULL, 'h'},
         {NULL, 0, NULL, 0}};
     int c;
     optind = 0;
@@ -34,6 +38,7 @@ static int read_arguments(struct trust_source *t, int argc, char **argv)
         case 'a': t->ca = optarg; break;
         case 'i': t->server_id = optarg; break;
         case 'l': t->server_license = optarg; break;
+        case 'h': t->host_id = optarg; break;
         default: return BERTH_USAGE;
         }
     }
@@ -118,6 +123,47 @@ static int print_record(const struct trust_source *t, const char *path,
     return BERTH_REFUSED;
 }
 
+static int verify_borrowed(const struct trust_source *t, const char *path, struct borrow_file *file,
+                           struct error *err)
+{
+    char *text = NULL;
+    size_t len = 0;
+    if (!t->vendor_ca)
+        return error_set(err, "it can be checked with the vendor's CA alone: give --ca FILE"),
+               -EINVAL;
+    int r = file_read(path, BORROW_FILE_MAX_BYTES, &text, &len, err);
+    if (!r)
+        r = borrow_file_verify(file, text, len, t->vendor_ca, err);
+    free(text);
+    if (!r && t->server_id && strcmp(t->server_id, file->server.server_id))
+        return error_set(err, "it was lent by the server %s", file->server.server_id), -EINVAL;
+    return r;
+}
+
+// Of a file that a server has lent, which is for one host and one period.
+static int check_borrowed(const struct trust_source *t, const char *path)
+{
+    struct borrow_file file;
+    struct error err = {""};
+    char from[32], until[32];
+    if (verify_borrowed(t, path, &file, &err)) {
+        printf("%s: refused: %s\n", path, err.text);
+        return BERTH_REFUSED;
+    }
+    const char *host = t->host_id ? t->host_id : file.borrow.host_id;
+    enum borrow_file_use use = borrow_file_use(&file, &host, 1, clock_wall(), &err);
+    if (use == BORROW_FILE_OTHER_HOST || use == BORROW_FILE_OVER) {
+        printf("%s: refused: %s\n", path, err.text);
+        return BERTH_REFUSED;
+    }
+    printf("%s: ok: borrowed %s %s %s for host %s, %s from %s until %s, %s, server %s\n", path,
+           file.license.feature, file.license.version_text, edition_name(file.license.edition),
+           file.borrow.host_id, use ? "not yet valid," : "valid",
+           wall_format(file.borrow.valid_from, from), wall_format(file.borrow.valid_until, until),
+           file.borrow.uuid, file.server.server_id);
+    return BERTH_OK;
+}
+
 static int check_file(const struct trust_source *t, const char *path)
 {
     struct license_keys keys = {
@@ -130,7 +176,10 @@ static int check_file(const struct trust_source *t, const char *path)
     struct license_set *set = NULL;
     license_load_file(&set, path, &keys, NULL);
     int status = BERTH_OK;
-    for (size_t i = 0; i < set->records_len; i++) {
+    bool borrowed = set->records_len == 1 && set->records[0].refusal == LICENSE_BORROWED;
+    if (borrowed)
+        status = check_borrowed(t, path);
+    for (size_t i = 0; i < set->records_len && !borrowed; i++) {
         if (print_record(t, path, &set->records[i]))
             status = BERTH_REFUSED;
     }

@@ -38,24 +38,62 @@ static int load_config(struct client *client, const char *path)
     return BERTH_REFUSED;
 }
 
-int client_init(struct client *client, int argc, char **argv)
+enum { COMMON_OPTIONS = 5, OWN = 256 };
+
+// Options of getopt_long, and its string of short ones, for the common ones and a command's own.
+static void join_options(struct option *out, char *letters, const struct client_option *own)
 {
-    static const struct option options[] = {
-        {"server", required_argument, NULL, 's'}, {"ca", required_argument, NULL, 'a'},
-        {"token-file", required_argument, NULL, 't'}, {"config", required_argument, NULL, 'c'},
-        {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    static const struct option common[COMMON_OPTIONS] = {{"server", required_argument, NULL, 's'},
+                                                         {"ca", required_argument, NULL, 'a'},
+                                                         {"token-file", required_argument, NULL,
+                                                          't'},
+                                                         {"config", required_argument, NULL, 'c'},
+                                                         {"json", no_argument, NULL, 'j'}};
+    memcpy(out, common, sizeof common);
+    out += COMMON_OPTIONS;
+    strcpy(letters, "c:");
+    for (int i = 0; own && own[i].name && i < CLIENT_OPTIONS_MAX; i++) {
+        if (own[i].name[1] == '-') {
+            *out++ = (struct option){own[i].name + 2, required_argument, NULL, OWN + i};
+        } else {
+            size_t len = strlen(letters);
+            letters[len] = own[i].name[1];
+            strcpy(letters + len + 1, ":");
+        }
+    }
+    *out = (struct option){NULL, 0, NULL, 0};
+}
+
+static void take_letter(struct client_option *own, int letter, const char *value)
+{
+    for (int i = 0; own && own[i].name; i++) {
+        if (own[i].name[1] == letter)
+            own[i].value = value;
+    }
+}
+
+int client_init(struct client *client, int argc, char **argv, struct client_option *own)
+{
+    struct option options[COMMON_OPTIONS + CLIENT_OPTIONS_MAX + 1];
+    char letters[2 * CLIENT_OPTIONS_MAX + 3];
     *client = (struct client){.name = argv[0]};
     const char *config = NULL;
     int c;
+    join_options(options, letters, own);
     optind = 0; // the main program may have read options of its own
-    while ((c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, letters, options, NULL)) != -1) {
         switch (c) {
         case 's': client->server = optarg; break;
         case 'a': client->ca = optarg; break;
         case 't': client->token_file = optarg; break;
         case 'c': config = optarg; break;
         case 'j': client->json = true; break;
-        default: return BERTH_USAGE;
+        case '?': return BERTH_USAGE;
+        default:
+            if (c >= OWN)
+                own[c - OWN].value = optarg;
+            else
+                take_letter(own, c, optarg);
         }
     }
     if (optind < argc) {
@@ -143,11 +181,17 @@ static void find_target(struct client *client, enum client_port port, struct tar
 
 // ---- requests ----
 
-static int read_token(struct client *client, char *token, size_t cap, struct error *err)
+// 1: none is given, and none is needed to ask.
+static int read_token(struct client *client, enum client_port port, char *token, size_t cap,
+                      struct error *err)
 {
     const char *path = client->token_file;
     if (!path && client->config)
-        path = client->config->serve.admin.token_file;
+        path = port == CLIENT_ADMIN         ? client->config->serve.admin.token_file
+               : client->config->borrow.open ? NULL
+                                             : client->config->borrow.token_file;
+    if (!path && port == CLIENT_BORROW)
+        return 1;
     if (!path)
         return error_set(err, "give --token-file FILE"), -ENOENT;
     FILE *f = fopen(path, "re");
@@ -239,22 +283,23 @@ static char *printable(struct client *client, const char *text)
     return copy;
 }
 
-int client_try(struct client *client, enum client_port port, const char *method, cJSON **out,
-               struct error *err)
+int client_try(struct client *client, enum client_port port, const char *method,
+               const char *params, cJSON **out, struct error *err)
 {
     char token[TOKEN_MAX_BYTES], authorization[TOKEN_MAX_BYTES + 32];
     const char *headers[3] = {"Content-Type: application/json"};
-    if (port == CLIENT_ADMIN) {
-        if (read_token(client, token, sizeof token, err))
-            return BERTH_REFUSED;
+    int r = port == CLIENT_LICENSES ? 1 : read_token(client, port, token, sizeof token, err);
+    if (r < 0)
+        return BERTH_REFUSED;
+    if (r == 0) {
         snprintf(authorization, sizeof authorization, "Authorization: Bearer %s", token);
         headers[1] = authorization;
     }
-    char body[128];
-    int len = snprintf(body, sizeof body, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\"}",
-                       method);
+    const char *body =
+        arena_printf(client->arena, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\"%s%s}", method,
+                     params ? ",\"params\":" : "", params ? params : "");
     struct https_request request = {
-        .method = "POST", .body = body, .body_len = (size_t)len, .headers = headers};
+        .method = "POST", .body = body, .body_len = strlen(body), .headers = headers};
     cJSON *root;
     int status = exchange(client, port, port == CLIENT_ADMIN ? "/admin" : "/licenses", &request,
                           &root, err);
@@ -271,10 +316,11 @@ int client_try(struct client *client, enum client_port port, const char *method,
     return BERTH_REFUSED;
 }
 
-int client_call(struct client *client, enum client_port port, const char *method, cJSON **out)
+int client_call(struct client *client, enum client_port port, const char *method,
+                const char *params, cJSON **out)
 {
     struct error err = {""};
-    return report(client, client_try(client, port, method, out, &err), &err);
+    return report(client, client_try(client, port, method, params, out, &err), &err);
 }
 
 // ---- answers ----

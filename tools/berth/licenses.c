@@ -36,9 +36,9 @@ int command_licenses(int argc, char **argv)
 {
     struct client client;
     cJSON *licenses = NULL;
-    int status = client_init(&client, argc, argv);
+    int status = client_init(&client, argc, argv, NULL);
     if (!status) {
-        status = client_call(&client, CLIENT_LICENSES, "ListLicensesV1", &licenses);
+        status = client_call(&client, CLIENT_LICENSES, "ListLicensesV1", NULL, &licenses);
         if (!status && client.json)
             client_print_json(licenses);
         else if (!status)

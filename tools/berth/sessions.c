@@ -47,9 +47,9 @@ int command_sessions(int argc, char **argv)
 {
     struct client client;
     cJSON *sessions = NULL;
-    int status = client_init(&client, argc, argv);
+    int status = client_init(&client, argc, argv, NULL);
     if (!status) {
-        status = client_call(&client, CLIENT_ADMIN, "ListSessionsV1", &sessions);
+        status = client_call(&client, CLIENT_ADMIN, "ListSessionsV1", NULL, &sessions);
         if (!status && client.json)
             client_print_json(sessions);
         else if (!status)

@@ -68,14 +68,14 @@ int command_status(int argc, char **argv)
     struct client client;
     struct error why = {"they are on the admin port (use -c FILE)"};
     cJSON *protection = NULL, *licenses = NULL, *sessions = NULL;
-    int status = client_init(&client, argc, argv);
+    int status = client_init(&client, argc, argv, NULL);
     if (!status) {
         status = client_get(&client, CLIENT_LICENSES, "/health/protection", &protection);
         if (!status)
-            status = client_call(&client, CLIENT_LICENSES, "ListLicensesV1", &licenses);
+            status = client_call(&client, CLIENT_LICENSES, "ListLicensesV1", NULL, &licenses);
         // Without the token there is still something to see.
         if (!status && !client.server &&
-            client_try(&client, CLIENT_ADMIN, "ListSessionsV1", &sessions, &why))
+            client_try(&client, CLIENT_ADMIN, "ListSessionsV1", NULL, &sessions, &why))
             sessions = NULL;
         if (!status && client.json) {
             print_json(protection, licenses, sessions);
