@@ -30,8 +30,8 @@ function drawLicenses() {
   if (!data.limits)
     return;
   const wished = wishedPeriod();
-  renderLicenses(byId("licenses"), { licenses: data.licenses, now: now(), chosen: data.chosen, wished,
-    range: timelineRange(now(), data.licenses, wished), lends: lends() },
+  renderLicenses(byId("licenses"), { licenses: data.licenses, now: now(), chosen: data.chosen,
+    wished, range: timelineRange(now(), data.licenses, wished), lends: lends() },
   { choose: chooseAndGoOn, rerender: drawLicenses });
 }
 
@@ -53,9 +53,11 @@ function drawFacts() {
   const server = byId("server");
   setText(server, p?.server_id ?? "unknown");
   setText(byId("zone"), `${zoneName()} (${zoneAt(now())})`);
+  const read = data.readAt ? `Read from the server at ${formatTime(data.readAt)}.` : "";
+  const side = clockAhead > 0 ? "ahead of" : "behind";
   const apart = Math.abs(clockAhead) > MINUTE ? ` The server's clock is ${
-    formatDuration(Math.abs(clockAhead))} ${clockAhead > 0 ? "ahead of" : "behind"} this computer's; the server's counts.` : "";
-  setText(byId("freshness"), data.readAt ? `Read from the server at ${formatTime(data.readAt)}.${apart}` : "");
+    formatDuration(Math.abs(clockAhead))} ${side} this computer's; the server's counts.` : "";
+  setText(byId("freshness"), read + apart);
 }
 
 // What stands in the way of borrowing: null, or {title, text}.
@@ -89,7 +91,8 @@ function draw(errors) {
 // ---- asking ----
 
 function takeLimits(limits, asked) {
-  data.limits = { maxPeriod: limits.maxPeriodSeconds * 1000, maxAhead: limits.maxAheadSeconds * 1000 };
+  data.limits = { maxPeriod: limits.maxPeriodSeconds * 1000,
+    maxAhead: limits.maxAheadSeconds * 1000 };
   data.tokenNeeded = limits.tokenNeeded;
   const ahead = parseTime(limits.now) + 500 - (asked + Date.now()) / 2;
   clockAhead = Math.abs(ahead) < 2000 ? 0 : ahead; // it comes in whole seconds
@@ -134,7 +137,7 @@ function choose(key) {
   drawLicenses();
 }
 
-// From a card, the way goes on in the form; in the form's own list, whoever types is not moved away.
+// From a card, the way goes on in the form; whoever types in the form's own list is not moved away.
 function chooseAndGoOn(key) {
   choose(key);
   byId("host").focus();
@@ -158,13 +161,16 @@ function clearOutcome(box) {
   box.replaceChildren();
 }
 
+const handedOver = (borrowed) =>
+  [make("code", {}, borrowed.fileName), " was handed to your downloads."];
+
 function showBorrowed(borrowed) {
   const begins = parseTime(borrowed.validFrom);
   const when = begins > now() ? `from ${formatSoon(begins)} ` : "";
   showOutcome(byId("outcome"), "good",
     make("p", {}, make("strong", {}, "Borrowed."), ` It is yours ${when}until ${
       formatSoon(parseTime(borrowed.validUntil))}.`),
-    make("p", {}, make("code", {}, borrowed.fileName), " was handed to your downloads. Put it into the license folder of the application on ",
+    make("p", {}, ...handedOver(borrowed), " Put it into the license folder of the application on ",
       make("code", {}, borrowed.hostId), "; it needs no connection there."),
     make("button", { type: "button", id: "save-again",
       onclick: () => saveFile(borrowed.fileName, borrowed.license) }, "Save the file again"));
@@ -196,7 +202,7 @@ async function download(listed) {
       (t) => call("GetBorrowedLicenseV1", { borrowId: listed.borrowId }, t));
     if (borrowed) {
       saveFile(borrowed.fileName, borrowed.license);
-      showOutcome(box, "good", make("code", {}, borrowed.fileName), " was handed to your downloads.");
+      showOutcome(box, "good", ...handedOver(borrowed));
     }
     byId("token-line").hidden = token.get() === "";
   } catch (e) {

@@ -1,6 +1,7 @@
 // The table of borrows, each with its file to download again.
 
 import { make, replaceKeepingFocus } from "./dom.js";
+import { licenseKey } from "./rules.js";
 import { formatAbout, formatSoon, parseTime } from "./times.js";
 
 const ROWS = 50; // rows shown at once; more on request
@@ -24,7 +25,7 @@ function status(borrow, now) {
 const time = (iso) => make("time", { datetime: iso }, formatSoon(parseTime(iso)));
 
 function row(borrow, state, actions) {
-  const license = state.licenses.find((l) => l.uuid === borrow.uuid && l.feature === borrow.feature);
+  const license = state.licenses.find((l) => licenseKey(l) === licenseKey(borrow));
   const version = license ? `${license.version} ${license.edition}` : "no longer on the server";
   return make("tr", { role: "row" },
     cell("License", make("bdi", {}, borrow.feature), " ",
@@ -58,7 +59,8 @@ export function renderBorrows(parent, filterField, state, actions) {
   const table = make("table", { role: "table" },
     make("caption", { class: "sr-only" }, "Borrowed licenses"),
     make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...heads)),
-    make("tbody", { role: "rowgroup" }, ...found.slice(0, rows).map((b) => row(b, state, actions))));
+    make("tbody", { role: "rowgroup" },
+      ...found.slice(0, rows).map((b) => row(b, state, actions))));
   const more = found.length > rows && make("button", { type: "button", "data-key": "more rows",
     onclick: () => { rows += ROWS; actions.rerender(); } },
   `Show more (${found.length - rows} are hidden)`);

@@ -27,7 +27,8 @@ export function setText(node, text) {
 
 // Replaces the children of parent. Who had the focus in there has it again, found by data-key.
 export function replaceKeepingFocus(parent, ...children) {
-  const key = parent.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const active = document.activeElement;
+  const key = parent.contains(active) ? active.dataset.key : undefined;
   parent.replaceChildren(...children);
   if (key !== undefined)
     [...parent.querySelectorAll("[data-key]")].find((n) => n.dataset.key === key)?.focus();

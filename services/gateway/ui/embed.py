@@ -1,5 +1,5 @@
-"""embed.py OUTPUT DEPFILE FOLDER: the C source with the files of FOLDER/assets.def as bytes. They are
-written as numbers, so that nothing in them needs quoting."""
+"""embed.py OUTPUT DEPFILE FOLDER: the C source with the files of FOLDER/assets.def as bytes. They
+are written as numbers, so that nothing in them needs quoting."""
 
 import re
 import sys
@@ -33,7 +33,8 @@ def main(output, depfile, folder):
         entries += f'    {{"{path}", "{TYPES[file.suffix]}", asset_{n}, sizeof asset_{n}}},\n'
     text += f"\nconst struct ui_asset ui_assets[] = {{\n{entries}    {{0}},\n}};\n"
     Path(output).write_text(text)
-    inputs = " ".join(str(f).replace(" ", "\\ ") for f in [table] + [table.parent / n for _, n in rows])
+    files = [table] + [table.parent / name for _, name in rows]
+    inputs = " ".join(str(f).replace(" ", "\\ ") for f in files)
     Path(depfile).write_text(f"{output}: {inputs}\n")
 
 

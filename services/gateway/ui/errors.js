@@ -23,10 +23,10 @@ const PERIOD = {
   "period-empty": ["until", "It must end after it begins."],
   "period-too-long": ["until", "The period is too long."],
   "too-far-ahead": ["until", "The end is too far ahead."],
-  "license-not-yet-valid": ["from", "The license is not valid yet at the beginning of this period."],
-  "license-expires": ["until", "The license expires before the end of this period."],
+  "license-not-yet-valid": ["from", "The license is not valid yet when this period begins."],
+  "license-expires": ["until", "The license expires before this period ends."],
   "server-license-not-yet-valid": ["from", "The server's own license is not valid yet then."],
-  "server-license-expires": ["until", "The server's own license expires before the end of this period."],
+  "server-license-expires": ["until", "The server's own license expires before this period ends."],
 };
 
 const FIELDS = { hostId: "host", validFrom: "from", validUntil: "until", uuid: "license",
@@ -64,7 +64,7 @@ const RPC = {
   },
   1008: () => ({
     title: "Not found",
-    text: "The server does not have this license or borrow any more. The lists have been read again.",
+    text: "The server has no such license or borrow any more. The lists were read again.",
   }),
   1009: () => ({
     title: "The token was not accepted",
@@ -78,9 +78,10 @@ const RPC = {
   }),
   1011: (e) => ({
     title: "A part of the server does not answer",
-    text: e.data.service === "cloud"
-      ? "To lend a license the server must reach the vendor's backend, and it does not. Asking for the same again later is safe: it never takes a second seat."
-      : `The service “${e.data.service ?? "?"}” is away. Try again in a few seconds; asking for the same again never takes a second seat.`,
+    text: (e.data.service === "cloud"
+      ? "To lend, the server must reach the vendor's backend, and does not. Try again later; "
+      : `The service “${e.data.service ?? "?"}” is away. Try again in a few seconds; `) +
+      "asking for the same again never takes a second seat.",
   }),
   [-32602]: (e) => ({
     title: "The server does not accept an entry",
@@ -94,7 +95,9 @@ export function explain(e) {
     return RPC[e.code]?.(e) ?? { title: "The server refused", text: `${e.message} (${e.code})` };
   if (e.kind === "http" && e.status === 403)
     return { title: "This address is not the server's own",
-      text: "The page was opened under a name that is not in the server's TLS certificate. Open it by the name of the certificate, or ask the administrator to allow this one (serve.licenses.allowed_origins)." };
+      text: "The page was opened under a name that is not in the server's TLS certificate. " +
+        "Open it by the name of the certificate, or ask the administrator to allow this one " +
+        "(serve.licenses.allowed_origins)." };
   if (e.kind === "http")
     return { title: "The server refused", text: `HTTP ${e.status}: ${e.message.trim()}` };
   if (e.kind === "network")

@@ -10,8 +10,7 @@ import { DAY, HOUR, MINUTE, formatDuration, formatSoon, fromLocalInput, isoTime,
 const form = byId("borrow"), fields = byId("fields");
 const license = byId("license"), host = byId("host"), from = byId("from"), until = byId("until");
 const later = byId("begins-later");
-const NOTES = { license: "license-note", host: "host-note", from: "from-note", until: "until-note" };
-const INPUTS = { license, host, from, until };
+const INPUTS = { license, host, from, until }; // each has a line of its own, NAME-note
 const STALE = 5 * MINUTE;
 const HOSTS_OFFERED = 200;
 const LENGTHS = [HOUR, 4 * HOUR, DAY, 3 * DAY, 7 * DAY];
@@ -19,13 +18,15 @@ const LENGTHS = [HOUR, 4 * HOUR, DAY, 3 * DAY, 7 * DAY];
 let state = null; // what the last update() gave: {licenses, borrows, limits, now(), chosen, lends}
 let length = null; // the length that was chosen: the end follows the beginning
 let touched = new Set(); // fields that have been edited: only those complain
+let refused = {}; // field → text: what the server had against the form as it was sent
 
 // ---- reading ----
 
 const chosenLicense = () => state.licenses.find((l) => licenseKey(l) === state.chosen);
 
 function period() {
-  return { from: later.checked ? fromLocalInput(from.value) : null, until: fromLocalInput(until.value) };
+  return { from: later.checked ? fromLocalInput(from.value) : null,
+    until: fromLocalInput(until.value) };
 }
 
 function begin(now) {
@@ -62,33 +63,31 @@ function problems() {
 // ---- showing ----
 
 function note(field, text, kind) {
-  const node = byId(NOTES[field]);
+  const node = byId(`${field}-note`);
   setText(node, text);
   node.className = `note-line ${kind}`;
   INPUTS[field].setAttribute("aria-invalid", String(kind === "bad" && text !== ""));
 }
 
-function showHost(problem) {
+function showHost() {
   const text = host.value.trim(), id = checkHostId(text);
-  if (problem && touched.has("host"))
-    return note("host", problem, "bad");
   const doubt = id.kind === "dongle" ? macDoubt(text) : "";
   if (doubt)
     return note("host", `${id.message}. ${doubt}`, "warn");
   note("host", id.kind === "mac" || id.kind === "dongle" ? `✓ ${id.message}` : "", "good");
 }
 
-function showLicense(problem) {
+function showLicense() {
   const l = chosenLicense(), now = state.now();
-  if (problem && touched.has("license"))
-    return note("license", problem, "bad");
   const seats = l && seatsOf(l, now);
-  note("license", l && !seats.free && seats.borrowed < seats.count
-    ? "All seats are in use now. You can borrow one all the same: one of the sessions will end when your period begins." : "", "warn");
+  const inUse = l && !seats.free && seats.borrowed < seats.count;
+  note("license", inUse ? "All seats are in use now. You can borrow one all the same: one of the " +
+    "sessions will end when your period begins." : "", "warn");
 }
 
 function showLimits() {
-  const { limits } = state, now = state.now(), last = latestEnd(begin(now), limits, chosenLicense(), now);
+  const { limits } = state, now = state.now();
+  const last = latestEnd(begin(now), limits, chosenLicense(), now);
   setText(byId("limits"), `At most ${formatDuration(limits.maxPeriod)}; here until ${
     formatSoon(last)} at the latest. No borrow ends more than ${
     formatDuration(limits.maxAhead)} from now.`);
@@ -127,11 +126,14 @@ function showSummary(found) {
 }
 
 function showAll() {
-  const found = problems();
-  showLicense(found.license);
-  showHost(found.host);
-  note("from", touched.has("from") && found.from || "", "bad");
-  note("until", touched.has("until") && found.until || "", "bad");
+  const found = problems(), notes = { license: showLicense, host: showHost };
+  for (const field of Object.keys(INPUTS)) {
+    const bad = touched.has(field) && found[field] || refused[field];
+    if (bad || !notes[field])
+      note(field, bad ?? "", "bad");
+    else
+      notes[field]();
+  }
   showLimits();
   showSummary(found);
   byId("from-field").hidden = !later.checked;
@@ -155,12 +157,21 @@ function endIsStale() {
   return !(begin(state.now()) + length - fromLocalInput(until.value) < STALE);
 }
 
+function chooseLength(ms, changed) {
+  length = ms;
+  refused = {};
+  touched.add("until");
+  applyLength();
+  showAll();
+  changed();
+}
+
 function showLengths(changed) {
   const max = state.limits.maxPeriod;
   const offered = [...LENGTHS.filter((l) => l < max), max].slice(-3);
   byId("lengths").replaceChildren(...offered.map((ms) => make("button", { type: "button",
     class: "chip", "data-ms": ms, "data-key": `length ${ms}`,
-    onclick: () => { length = ms; touched.add("until"); applyLength(); showAll(); changed(); } },
+    onclick: () => chooseLength(ms, changed) },
   ms === max ? `${formatDuration(ms)} (longest)` : formatDuration(ms))));
   length ??= offered.includes(DAY) ? DAY : offered[0];
 }
@@ -209,6 +220,7 @@ export function updateForm(next) {
 }
 
 export function chooseLicense(key) {
+  refused = {};
   state.chosen = license.value = key;
   if (length !== null)
     applyLength();
@@ -221,17 +233,19 @@ export function setBusy(busy) {
   setText(button, busy ? "Borrowing …" : "Borrow and download");
 }
 
-// Marks the field that the server's error means.
+// Marks the field that the server's error means, until the form is changed.
 export function markField(field, text) {
-  if (INPUTS[field])
-    note(field, text, "bad");
+  refused = { [field]: text };
+  showAll();
 }
 
 // actions: {changed() – the period or the license, choose(key), borrow(params)}.
 export function startForm(actions) {
   const edited = (field) => { touched.add(field); showAll(); };
   license.addEventListener("change", () => actions.choose(license.value));
-  host.addEventListener("input", showAll);
+  // Before all the others: what the server said was about the form as it was.
+  form.addEventListener("input", () => { refused = {}; }, { capture: true });
+  host.addEventListener("input", () => showAll());
   host.addEventListener("change", () => edited("host"));
   for (const radio of [later, byId("begins-now")])
     radio.addEventListener("change", () => {
@@ -258,8 +272,9 @@ export function startForm(actions) {
     if (bad)
       return INPUTS[bad].focus();
     length = null; // asked again, it is the same borrow: the end stays
-    const p = period(), l = chosenLicense();
-    actions.borrow({ uuid: l.uuid, feature: l.feature, hostId: checkHostId(host.value.trim()).stored,
-      ...(p.from === null ? {} : { validFrom: isoTime(p.from) }), validUntil: isoTime(p.until) });
+    const p = period(), l = chosenLicense(), hostId = checkHostId(host.value.trim()).stored;
+    const validFrom = p.from === null ? {} : { validFrom: isoTime(p.from) }; // left out: now
+    actions.borrow({ uuid: l.uuid, feature: l.feature, hostId, ...validFrom,
+      validUntil: isoTime(p.until) });
   });
 }

@@ -102,7 +102,8 @@ function title(license) {
 
 function details(license, now) {
   const until = parseTime(license.validUntil);
-  const left = until > now && until - now < 14 * DAY ? ` (${formatDuration(until - now)} left)` : "";
+  const soon = until > now && until - now < 14 * DAY;
+  const left = soon ? ` (${formatDuration(until - now)} left)` : "";
   return make("p", { class: "quiet small details" },
     license.modules ? `modules ${license.modules}` : "no modules",
     until === undefined ? " · valid without end" : ` · valid until ${formatDate(until)}${left}`,
@@ -128,7 +129,8 @@ function card(license, state, actions) {
 // The days that all timelines show, so that they can be compared: whole weeks, two at least, up to
 // the last end of a period.
 export function timelineRange(now, licenses, wished) {
-  const ends = licenses.flatMap((l) => (l.borrowedIntervals ?? []).map((b) => parseTime(b.validUntil)));
+  const periods = licenses.flatMap((l) => l.borrowedIntervals ?? []);
+  const ends = periods.map((b) => parseTime(b.validUntil));
   const last = Math.max(now, wished?.until ?? 0, ...ends);
   const from = startOfDay(now);
   const weeks = Math.max(2, Math.ceil((last - from) / DAY / 7));

@@ -1,5 +1,5 @@
-// What may be borrowed, as the server decides it (docs of BorrowLicenseV1): so that the page can say
-// so before it is asked. The server decides again; this is help, not protection. Pure functions.
+// What may be borrowed, as the server decides it (services/borrow/core/rules.c): so that the page
+// can say so before it asks. The server decides again; this is help, not protection. All pure.
 
 import { formatDuration, formatSoon, formatTimeZoned, parseTime } from "./times.js";
 
@@ -14,7 +14,7 @@ function checkMac(digits) {
   if (/^0+$/.test(digits))
     return { kind: "bad", message: "A MAC address of zeros names no computer." };
   if (parseInt(stored.slice(0, 2), 16) & 1)
-    return { kind: "bad", message: "This is a broadcast or multicast address; it names no computer." };
+    return { kind: "bad", message: "A broadcast or multicast address names no computer." };
   return { kind: "mac", stored, message: `MAC address ${stored}` };
 }
 
@@ -100,14 +100,15 @@ export function checkPeriod(period, limits, license, now) {
     return refuse("until", "too-far-ahead", "Too far ahead: it must end by " +
       `${formatSoon(now + limits.maxAhead)}, ${formatDuration(limits.maxAhead)} from now.`);
   if (until > from + limits.maxPeriod)
-    return refuse("until", "period-too-long", `Too long: at most ${formatDuration(limits.maxPeriod)}` +
-      `, so until ${formatSoon(from + limits.maxPeriod)}.`);
+    return refuse("until", "period-too-long", "Too long: at most " +
+      `${formatDuration(limits.maxPeriod)}, so until ${formatSoon(from + limits.maxPeriod)}.`);
   const first = parseTime(license?.validFrom), last = parseTime(license?.validUntil);
   if (first !== undefined && from < first)
     return refuse("from", "license-not-yet-valid",
       `This license is valid from ${formatTimeZoned(first)}.`);
   if (last !== undefined && until > last)
-    return refuse("until", "license-expires", `This license is valid until ${formatTimeZoned(last)}.`);
+    return refuse("until", "license-expires",
+      `This license is valid until ${formatTimeZoned(last)}.`);
   return null;
 }
 
@@ -115,7 +116,8 @@ export function checkPeriod(period, limits, license, now) {
 export function firstFull(license, from, until) {
   const steps = [];
   for (const b of license.borrowedIntervals ?? []) {
-    const begin = Math.max(parseTime(b.validFrom), from), end = Math.min(parseTime(b.validUntil), until);
+    const begin = Math.max(parseTime(b.validFrom), from);
+    const end = Math.min(parseTime(b.validUntil), until);
     if (begin < end)
       steps.push([begin, 1], [end, -1]);
   }
