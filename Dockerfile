@@ -37,7 +37,8 @@ COPY --from=build /image/gateway /
 COPY --from=build --chown=22022:22022 /owned /
 USER 22022:22022
 WORKDIR /state
-HEALTHCHECK --interval=10s --timeout=4s --start-period=30s CMD ["/usr/bin/berth-gateway", "-c", "/etc/berth/config.yaml", "health", "alive"]
+HEALTHCHECK --interval=10s --timeout=4s --start-period=30s \
+    CMD ["/usr/bin/berth-gateway", "-c", "/etc/berth/config.yaml", "health", "alive"]
 ENTRYPOINT ["/usr/bin/berth-gateway", "-c", "/etc/berth/config.yaml"]
 
 FROM scratch AS pool
@@ -45,7 +46,8 @@ COPY --from=build /image/pool /
 COPY --from=build --chown=22022:22022 /owned /
 USER 22022:22022
 WORKDIR /state
-HEALTHCHECK --interval=10s --timeout=4s --start-period=30s CMD ["/usr/bin/berth-pool", "-c", "/etc/berth/config.yaml", "health", "alive"]
+HEALTHCHECK --interval=10s --timeout=4s --start-period=30s \
+    CMD ["/usr/bin/berth-pool", "-c", "/etc/berth/config.yaml", "health", "alive"]
 ENTRYPOINT ["/usr/bin/berth-pool", "-c", "/etc/berth/config.yaml"]
 
 FROM scratch AS trust
@@ -53,7 +55,8 @@ COPY --from=build /image/trust /
 COPY --from=build --chown=22022:22022 /owned /
 USER 22022:22022
 WORKDIR /state
-HEALTHCHECK --interval=10s --timeout=4s --start-period=30s CMD ["/usr/bin/berth-trust", "-c", "/etc/berth/config.yaml", "health", "alive"]
+HEALTHCHECK --interval=10s --timeout=4s --start-period=30s \
+    CMD ["/usr/bin/berth-trust", "-c", "/etc/berth/config.yaml", "health", "alive"]
 ENTRYPOINT ["/usr/bin/berth-trust", "-c", "/etc/berth/config.yaml"]
 
 FROM scratch AS borrow
@@ -61,7 +64,8 @@ COPY --from=build /image/borrow /
 COPY --from=build --chown=22022:22022 /owned /
 USER 22022:22022
 WORKDIR /state
-HEALTHCHECK --interval=10s --timeout=4s --start-period=30s CMD ["/usr/bin/berth-borrow", "-c", "/etc/berth/config.yaml", "health", "alive"]
+HEALTHCHECK --interval=10s --timeout=4s --start-period=30s \
+    CMD ["/usr/bin/berth-borrow", "-c", "/etc/berth/config.yaml", "health", "alive"]
 ENTRYPOINT ["/usr/bin/berth-borrow", "-c", "/etc/berth/config.yaml"]
 
 FROM scratch AS tools

@@ -37,7 +37,8 @@ settings() {
 
 found=$(lists)
 mirror=$(printf '%s\n' "$found" | awk -v suite="$suite" '$2 == suite { print $1; exit }')
-[ -n "$mirror" ] || die "this host's apt knows no Debian $suite archive: apt-get update, or see sources.list"
+[ -n "$mirror" ] ||
+    die "this host's apt knows no Debian $suite archive: apt-get update, or see sources.list"
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT

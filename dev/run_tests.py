@@ -1,13 +1,17 @@
 #!/usr/bin/python3
 """Builds and runs every test, and ends with one line: N passed, N failed[, N skipped].
 
-Called by dev/test.sh, which installs the packages. Parts: unit (meson: unit, component, fuzz corpora;
-once plain, once with ASan and UBSan), lint, e2e (pytest: component and end-to-end tests with the real binaries). Each part counts test cases;
-a part that cannot even start counts as one failure."""
+Called by dev/test.sh, which installs the packages. Parts: unit (meson: unit, component, fuzz
+corpora; once plain, once with ASan and UBSan), lint, e2e (pytest: component and end-to-end tests
+with the real binaries), containers (pytest: images and Compose files in a real engine). Each part
+counts test cases; a part that cannot even start counts as one failure. Parts that mostly wait run
+beside the others, and are shown when they end."""
 
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -36,6 +40,12 @@ class Count:
         else:
             self.failed += 1
             self.bad.append(name)
+
+    def merge(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.bad += other.bad
 
 
 def run(command, **kwargs):
@@ -79,17 +89,21 @@ def meson_tests(count, folder, label, env=None):
         print(done.stdout[-8000:])
 
 
-def pytest_tests(count, paths, label, workers, env=None):
-    log = ROOT / "build" / f"pytest-{label}.xml"
-    log.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(workers),
-               "--dist=loadgroup",  # tests of one xdist_group share a worker, and what is dear to start
-               f"--junitxml={log}", *map(str, paths)]
-    done = run(command, env={**os.environ, **(env or {})})
-    if not log.exists():
-        count.add(f"{label}: pytest exited {done.returncode}", "failed")
-        return
-    for case in ElementTree.parse(log).getroot().iter("testcase"):
+def pytest_tests(count, paths, label, workers, env=None, output=None):
+    """output: a file that gets what pytest prints, in place of the terminal."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n",
+                   str(workers),
+                   # Tests of one xdist_group share a worker, and what is dear to start.
+                   "--dist=loadgroup",
+                   f"--junitxml={log}", *map(str, paths)]
+        done = run(command, env={**os.environ, **(env or {})}, stdout=output, stderr=output)
+        if not log.exists():
+            count.add(f"{label}: pytest exited {done.returncode}", "failed")
+            return
+        cases = list(ElementTree.parse(log).getroot().iter("testcase"))
+    for case in cases:
         outcome = "passed"
         if case.find("failure") is not None or case.find("error") is not None:
             outcome = "failed"
@@ -130,20 +144,56 @@ def e2e(count):
                  2 * JOBS)
 
 
+def containers(count, output):
+    pytest_tests(count, [ROOT / "tests" / "containers"], "containers", 0, output=output)
+
+
 PARTS = {"unit": unit, "lint": lint, "e2e": e2e}
+BESIDE = {"containers": containers}
+
+
+class Beside(threading.Thread):
+    """A part that runs beside the others."""
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.count = Count()
+        self.output = tempfile.TemporaryFile("w+")
+        self.began = time.monotonic()
+        self.start()
+
+    def run(self):
+        try:
+            BESIDE[self.name](self.count, self.output)
+        except Exception as e:
+            self.count.add(f"{self.name}: {e!r}", "failed")
+        self.seconds = time.monotonic() - self.began
+
+    def finish(self, count):
+        self.join()
+        self.output.seek(0)
+        print(f"== {self.name}, beside the others: {self.seconds:.0f} s\n{self.output.read()}",
+              flush=True)
+        count.merge(self.count)
 
 
 def main():
-    chosen = sys.argv[1:] or list(PARTS)
-    unknown = [name for name in chosen if name not in PARTS]
+    names = [*PARTS, *BESIDE]
+    chosen = sys.argv[1:] or names
+    unknown = [name for name in chosen if name not in names]
     if unknown:
-        sys.exit(f"unknown part {unknown[0]}: one of {', '.join(PARTS)}")
+        sys.exit(f"unknown part {unknown[0]}: one of {', '.join(names)}")
     count = Count()
+    beside = [Beside(name) for name in chosen if name in BESIDE]
     for name in chosen:
+        if name in BESIDE:
+            continue
         began = time.monotonic()
         print(f"== {name}", flush=True)
         PARTS[name](count)
         print(f"== {name}: {time.monotonic() - began:.0f} s", flush=True)
+    for part in beside:
+        part.finish(count)
     for name in count.bad:
         print(f"FAILED {name}")
     skipped = f", {count.skipped} skipped" if count.skipped else ""

@@ -3,8 +3,8 @@
 # tests, component tests, fuzzer corpora, checks of the source, and the end-to-end tests. Ends with
 # the line "N passed, N failed[, N skipped]".
 #
-#   dev/test.sh                   everything
-#   dev/test.sh unit|lint|e2e     a part
+#   dev/test.sh                            everything
+#   dev/test.sh unit|lint|e2e|containers   a part
 set -u
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 . "$ROOT/dev/lib.sh"

@@ -1,0 +1,79 @@
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
+
+from berth import ROOT  # noqa: E402
+from engine import CannotRun, Engine, Network, Stack, run  # noqa: E402
+
+TARGETS = ("build", "gateway", "pool", "trust", "borrow", "tools")
+
+
+@pytest.fixture(scope="session")
+def built():
+    """An engine without networks, in which the images were built from the tree."""
+    try:
+        Engine.check_machine()
+        engine = Engine()
+        engine.start()
+    except CannotRun as e:
+        pytest.skip(f"no container engine runs here: {e}")
+    try:
+        if engine.docker("inspect", "berth/base", check=False).returncode:
+            run(ROOT / "deploy" / "base-image.sh", "berth/base", env=engine.env, timeout=300)
+        for target in TARGETS:
+            engine.build(target, f"berth/{target}")
+        yield engine
+    finally:
+        engine.close()
+
+
+@pytest.fixture(scope="session")
+def engine(built):
+    """The same engine, started anew in a network of its own."""
+    built.stop()
+    network = Network()
+    try:
+        built.start(network)
+        built.network = network
+        yield built
+    except CannotRun as e:
+        pytest.skip(f"the container engine makes no network here: {e}")
+    finally:
+        built.stop()
+        network.close()
+
+
+@pytest.fixture(scope="session")
+def stack(engine):
+    """The demo, brought up from nothing by the shipped Compose files."""
+    stack = Stack(engine, engine.network)
+    stack.down("-v")
+    stack.seconds_to_up = stack.up()
+    yield stack
+    stack.down("-v")
+
+
+@pytest.fixture(autouse=True)
+def log_on_failure(request):
+    """What the containers said during a test that failed."""
+    began = time.time()
+    yield
+    report = getattr(request.node, "report", None)
+    if report is not None and report.failed and "stack" in request.fixturenames:
+        stack = request.getfixturevalue("stack")
+        for service in ("trust", "pool", "borrow", "gateway"):
+            said = stack.engine.docker("logs", "--since", str(int(began)), "--tail", "40",
+                                       stack.container(service), check=False)
+            print(f"-- {service}\n{said.stdout}{said.stderr}")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if call.when == "call":
+        item.report = outcome.get_result()
