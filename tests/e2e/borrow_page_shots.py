@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """borrow_page_shots.py FOLDER: pictures of /ui/borrow with a lively server behind it, in light, dark
-and phone width, to be looked at. The one of the documentation is light.png."""
+and phone width, to be looked at. docs/images/borrow-page.png is light.png with fewer colours (pngquant)."""
 
 import contextlib
 import sys
@@ -37,12 +37,12 @@ def furnish(site):
             if begins:
                 when["validFrom"] = iso(hours=begins)
             api.call("BorrowLicenseV1", uuid=uuids[feature], feature=feature, hostId=host, **when)
-        for modules, n in (("d", 2), ("c", 43)):
+        for n, what in ((2, {"modules": "d"}), (43, {"version": "25.5", "edition": "Progress"})):
             for _ in range(n):
-                api.request(feature="MVTec_HALCON", modules=modules)
+                api.request(feature="MVTec_HALCON", **what)
 
 
-def shoot(browser, site, folder, name, width, height, scheme, whole=True):
+def shoot(browser, site, folder, name, width, height, scheme):
     browser.look(width, height, scheme)
     browser.open(url(site))
     choose(browser, "MVTec_HALCON 24.11")
@@ -52,8 +52,7 @@ def shoot(browser, site, folder, name, width, height, scheme, whole=True):
     browser.set_value("#from", browser.module("/ui/times.js", "m.toLocalInput(a[0])", begin * 1000))
     chip(browser, "7 days")
     browser.js("document.activeElement.blur(); scrollTo(0, 0)")
-    if whole:
-        browser.look(width, browser.js("return document.documentElement.scrollHeight"), scheme)
+    browser.look(width, browser.js("return document.documentElement.scrollHeight"), scheme)
     browser.driver.save_screenshot(str(folder / f"{name}.png"))
 
 

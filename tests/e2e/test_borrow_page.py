@@ -26,7 +26,7 @@ def test_W2_the_page_lists_licenses_with_their_seats(page, api, lender):
         assert page.text("#zone") in ("Europe/Berlin (CET)", "Europe/Berlin (CEST)")
         # One can borrow what is only in use [B6], and is told what that means.
         choose(page, "MVTec_HDevelop")
-        page.wait_text("#license-note", "one of the sessions will end")
+        page.wait_text("#license-note", "one of the sessions ends")
     finally:
         for s in sessions:
             api.give_back(s)

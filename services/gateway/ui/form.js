@@ -81,8 +81,8 @@ function showLicense() {
   const l = chosenLicense(), now = state.now();
   const seats = l && seatsOf(l, now);
   const inUse = l && !seats.free && seats.borrowed < seats.count;
-  note("license", inUse ? "All seats are in use now. You can borrow one all the same: one of the " +
-    "sessions will end when your period begins." : "", "warn");
+  note("license", inUse ? "All seats are in use now. You can borrow one all the same: if they still " +
+    "are when your period begins, one of the sessions ends." : "", "warn");
 }
 
 function showLimits() {
