@@ -62,6 +62,9 @@ enum crypto_key_kind crypto_cert_key_kind(const struct crypto_cert *cert);
 // A signature by the certificate's key: ECDSA P-256 (DER) or RSA-2048 (PKCS #1 v1.5) with SHA-256.
 bool crypto_cert_signed(const struct crypto_cert *cert, const void *data, size_t len,
                         const uint8_t *sig, size_t sig_len);
+// The same, given the SHA-256 of the data.
+bool crypto_cert_signed_digest(const struct crypto_cert *cert, const uint8_t digest[static 32],
+                               const uint8_t *sig, size_t sig_len);
 bool crypto_cert_matches_key(const struct crypto_cert *cert, const struct crypto_key *key);
 int crypto_cert_public_ed25519(const struct crypto_cert *cert, uint8_t out[static 32]);
 char *crypto_cert_pem(const struct crypto_cert *cert); // malloc'd

@@ -24,17 +24,24 @@ enum crypto_key_kind crypto_cert_key_kind(const struct crypto_cert *cert)
     return crypto_pkey_kind(X509_get0_pubkey(crypto_cert_x509(cert)));
 }
 
-bool crypto_cert_signed(const struct crypto_cert *cert, const void *data, size_t len,
-                        const uint8_t *sig, size_t sig_len)
+bool crypto_cert_signed_digest(const struct crypto_cert *cert, const uint8_t digest[static 32],
+                               const uint8_t *sig, size_t sig_len)
 {
     if (crypto_cert_key_kind(cert) == KEY_OTHER)
         return false;
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool good = ctx != NULL &&
-                EVP_DigestVerifyInit(ctx, NULL, EVP_sha256(), NULL,
-                                     X509_get0_pubkey(crypto_cert_x509(cert))) == 1 &&
-                EVP_DigestVerify(ctx, sig, sig_len, data, len) == 1;
-    EVP_MD_CTX_free(ctx);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(X509_get0_pubkey(crypto_cert_x509(cert)), NULL);
+    bool good = ctx != NULL && EVP_PKEY_verify_init(ctx) == 1 &&
+                EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) == 1 &&
+                EVP_PKEY_verify(ctx, sig, sig_len, digest, 32) == 1;
+    EVP_PKEY_CTX_free(ctx);
     ERR_clear_error();
     return good;
+}
+
+bool crypto_cert_signed(const struct crypto_cert *cert, const void *data, size_t len,
+                        const uint8_t *sig, size_t sig_len)
+{
+    uint8_t digest[32];
+    crypto_sha256(data, len, digest);
+    return crypto_cert_signed_digest(cert, digest, sig, sig_len);
 }

@@ -96,11 +96,11 @@ static enum link receive(struct dongle *d, struct frame *in, enum ccid_message t
 }
 
 static enum link transact(struct dongle *d, struct frame *in, enum ccid_message type,
-                          uint8_t param, const uint8_t *data, size_t len)
+                          uint8_t param, const uint8_t *data, size_t len, int64_t within_ms)
 {
     uint8_t out[CCID_FRAME_BYTES_MAX];
     uint8_t seq = d->seq++;
-    int64_t deadline = d->io.now_ms(d->io.ctx) + DONGLE_COMMAND_MS;
+    int64_t deadline = d->io.now_ms(d->io.ctx) + within_ms;
     size_t n = ccid_build(out, sizeof out, type, seq, param, data, len);
     int r = d->io.send(d->io.ctx, out, n, DONGLE_TRANSFER_MS);
     if (r < 0)
@@ -115,9 +115,9 @@ static enum link power_on(struct dongle *d, struct frame *in)
     size_t n = ccid_power_selects(&d->reader, selects);
     enum link link = LINK_FAILED;
     for (size_t i = 0; i < n && link == LINK_FAILED; i++) {
-        link = transact(d, in, CCID_ICC_POWER_ON, selects[i], NULL, 0);
+        link = transact(d, in, CCID_ICC_POWER_ON, selects[i], NULL, 0, DONGLE_COMMAND_MS);
         if (link == LINK_FAILED && i + 1 < n)
-            transact(d, in, CCID_ICC_POWER_OFF, 0, NULL, 0);
+            transact(d, in, CCID_ICC_POWER_OFF, 0, NULL, 0, DONGLE_TRANSFER_MS);
     }
     return link;
 }
@@ -128,13 +128,12 @@ static enum link command_run(struct dongle *d, struct piv_command *c, enum piv_s
     struct frame in;
     uint8_t apdu[PIV_APDU_BYTES_MAX];
     // Many quick answers must not last longer than one slow one may.
-    int64_t deadline = d->io.now_ms(d->io.ctx) + 2 * DONGLE_COMMAND_MS;
+    int64_t deadline = d->io.now_ms(d->io.ctx) + DONGLE_COMMAND_MS;
     *step = PIV_MORE;
     while (*step == PIV_MORE) {
-        if (d->io.now_ms(d->io.ctx) >= deadline)
-            return LINK_SILENT;
+        int64_t left = deadline - d->io.now_ms(d->io.ctx);
         size_t n = piv_next(c, apdu);
-        enum link link = transact(d, &in, CCID_XFR_BLOCK, 0, apdu, n);
+        enum link link = transact(d, &in, CCID_XFR_BLOCK, 0, apdu, n, left);
         if (link != LINK_GOOD)
             return link;
         *step = piv_feed(c, in.answer.data, in.answer.len);
@@ -250,23 +249,29 @@ enum dongle_outcome dongle_open(struct dongle *d, const struct dongle_io *io,
     return validity(d, now, err);
 }
 
-enum dongle_outcome dongle_sign(struct dongle *d, struct piv_command *command,
-                                const uint8_t hash[static 32], const uint8_t **signature,
-                                size_t *len, struct error *err)
+enum dongle_outcome dongle_sign(struct dongle *d, const uint8_t digest[static 32],
+                                uint8_t out[static DONGLE_SIGNATURE_BYTES_MAX], size_t *out_len,
+                                struct error *err)
 {
+    struct piv_command c;
     enum piv_step step;
+    const uint8_t *signature;
     bool rsa = crypto_cert_key_kind(d->cert) == KEY_RSA_2048;
-    piv_sign(command, rsa ? PIV_RSA_2048 : PIV_P256, hash);
-    enum link link = command_run(d, command, &step);
+    piv_sign(&c, rsa ? PIV_RSA_2048 : PIV_P256, digest);
+    enum link link = command_run(d, &c, &step);
     if (link != LINK_GOOD)
         return link_outcome(link, DONGLE_PROOF_FAILED, err);
     if (step != PIV_COMPLETE)
         return error_set(err, "the token %s did not sign with key 9E (status %04X)",
-                         d->license.server_id, command->status),
+                         d->license.server_id, c.status),
                DONGLE_PROOF_FAILED;
-    if (!piv_signature(command->answer, command->answer_len, signature, len))
-        return error_set(err, "what the token %s answers is no signature", d->license.server_id),
+    if (!piv_signature(c.answer, c.answer_len, &signature, out_len) ||
+        *out_len > DONGLE_SIGNATURE_BYTES_MAX ||
+        !crypto_cert_signed_digest(d->cert, digest, signature, *out_len))
+        return error_set(err, "the token's signature is not by the key of %s",
+                         d->license.server_id),
                DONGLE_PROOF_FAILED;
+    memcpy(out, signature, *out_len);
     return DONGLE_PROVEN;
 }
 
@@ -276,28 +281,20 @@ enum dongle_outcome dongle_prove(struct dongle *d, struct wall_time now, struct 
     if (outcome != DONGLE_PROVEN)
         return outcome;
     struct buf challenge BUF_CLEANUP = {0};
-    uint8_t fresh[RANDOM_BYTES], hash[32];
+    uint8_t fresh[RANDOM_BYTES], digest[32], signature[DONGLE_SIGNATURE_BYTES_MAX];
+    size_t len;
     crypto_random(fresh, sizeof fresh);
     buf_add_str(&challenge, DONGLE_CHALLENGE_LABEL);
     buf_add_str(&challenge, d->license.server_id);
     buf_add(&challenge, fresh, sizeof fresh);
-    crypto_sha256(challenge.data, challenge.len, hash);
-    struct piv_command c;
-    const uint8_t *signature;
-    size_t len;
-    outcome = dongle_sign(d, &c, hash, &signature, &len, err);
-    if (outcome == DONGLE_PROVEN &&
-        !crypto_cert_signed(d->cert, challenge.data, challenge.len, signature, len))
-        return error_set(err, "the token's signature is not by the key of %s",
-                         d->license.server_id),
-               DONGLE_PROOF_FAILED;
-    return outcome;
+    crypto_sha256(challenge.data, challenge.len, digest);
+    return dongle_sign(d, digest, signature, &len, err);
 }
 
 enum dongle_outcome dongle_present(struct dongle *d, struct error *err)
 {
     struct frame in;
-    enum link link = transact(d, &in, CCID_GET_SLOT_STATUS, 0, NULL, 0);
+    enum link link = transact(d, &in, CCID_GET_SLOT_STATUS, 0, NULL, 0, DONGLE_TRANSFER_MS);
     if (link != LINK_GOOD)
         return link_outcome(link, DONGLE_ABSENT, err);
     if (in.answer.inactive)

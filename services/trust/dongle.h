@@ -5,11 +5,11 @@
 
 #include "common/server_license.h"
 #include "services/trust/core/ccid.h"
-#include "services/trust/core/piv.h"
 
 #define DONGLE_TRANSFER_MS 900  // below 1 s; a token silent for so long is given up
-#define DONGLE_COMMAND_MS 3000  // with all its time extensions
+#define DONGLE_COMMAND_MS 3000  // with all its parts and time extensions
 #define DONGLE_SKIPPED_MAX 10   // stale frames, and empty reads
+#define DONGLE_SIGNATURE_BYTES_MAX 256
 #define DONGLE_CHALLENGE_LABEL "berth-dongle-v1\n"
 
 struct dongle_io {
@@ -54,11 +54,11 @@ enum dongle_outcome dongle_open(struct dongle *d, const struct dongle_io *io,
                                 struct error *err);
 // Lets the token sign fresh random bytes and verifies that, and that the license is still valid.
 enum dongle_outcome dongle_prove(struct dongle *d, struct wall_time now, struct error *err);
-// Lets the token sign a SHA-256 hash of ours; the signature lies in *command. DONGLE_PROVEN, or
-// why there is none. It is not verified.
-enum dongle_outcome dongle_sign(struct dongle *d, struct piv_command *command,
-                                const uint8_t hash[static 32], const uint8_t **signature,
-                                size_t *len, struct error *err);
+// Lets the token sign a SHA-256, and verifies what it gives: ECDSA P-256 (DER) or RSA (PKCS #1
+// v1.5). The digest is never one of foreign bytes alone: a label of ours is in front of them.
+enum dongle_outcome dongle_sign(struct dongle *d, const uint8_t digest[static 32],
+                                uint8_t out[static DONGLE_SIGNATURE_BYTES_MAX], size_t *out_len,
+                                struct error *err);
 // Is the card still there and not reset? DONGLE_PROVEN or DONGLE_ABSENT.
 enum dongle_outcome dongle_present(struct dongle *d, struct error *err);
 void dongle_close(struct dongle *d);

@@ -43,6 +43,11 @@ struct dongle_io usb_reader_io(struct usb_reader *r)
     return (struct dongle_io){reader_send, reader_receive, reader_now_ms, r};
 }
 
+static uint16_t packet_bytes(const struct libusb_endpoint_descriptor *e)
+{
+    return e->wMaxPacketSize & 0x7FF;
+}
+
 static bool take_interface(struct usb_reader *out, const struct libusb_interface_descriptor *d)
 {
     *out = (struct usb_reader){.interface = d->bInterfaceNumber};
@@ -55,6 +60,11 @@ static bool take_interface(struct usb_reader *out, const struct libusb_interface
         // Some readers put the class descriptor behind their endpoints.
         if (!out->described)
             out->described = ccid_reader_parse(&out->reader, e->extra, (size_t)e->extra_length);
+        if ((e->bmAttributes & 3) == LIBUSB_TRANSFER_TYPE_INTERRUPT &&
+            (e->bEndpointAddress & LIBUSB_ENDPOINT_IN) != 0 && packet_bytes(e) <= USB_NOTICE_BYTES) {
+            out->notify = e->bEndpointAddress;
+            out->notify_len = packet_bytes(e);
+        }
         if ((e->bmAttributes & 3) != LIBUSB_TRANSFER_TYPE_BULK)
             continue;
         if ((e->bEndpointAddress & LIBUSB_ENDPOINT_IN) != 0)
@@ -96,9 +106,10 @@ static enum dongle_outcome refused(int e, struct error *err)
     }
 }
 
-enum dongle_outcome usb_reader_open(struct usb_reader *r, struct libusb_device *device,
-                                    struct error *err)
+enum dongle_outcome usb_reader_open(struct usb_reader *r, struct libusb_context *usb,
+                                    struct libusb_device *device, struct error *err)
 {
+    r->usb = usb;
     int e = libusb_open(device, &r->handle);
     if (e != 0) {
         r->handle = NULL;
@@ -116,10 +127,65 @@ enum dongle_outcome usb_reader_open(struct usb_reader *r, struct libusb_device *
     return DONGLE_PROVEN;
 }
 
+// ---- the card-present notification ----
+
+static void on_notice(struct libusb_transfer *transfer)
+{
+    struct usb_reader *r = transfer->user_data;
+    if (transfer->status == LIBUSB_TRANSFER_STALL || transfer->status == LIBUSB_TRANSFER_ERROR ||
+        transfer->status == LIBUSB_TRANSFER_OVERFLOW)
+        r->notify = 0; // it does not do what it promised: asking has to be enough
+    libusb_free_transfer(transfer);
+    r->transfer = NULL;
+    r->notified = 1;
+}
+
+static void listen_for_notice(struct usb_reader *r)
+{
+    r->transfer = libusb_alloc_transfer(0);
+    if (r->transfer == NULL)
+        return;
+    libusb_fill_interrupt_transfer(r->transfer, r->handle, r->notify, r->notice, r->notify_len,
+                                   on_notice, r, 0);
+    if (libusb_submit_transfer(r->transfer) != 0) {
+        libusb_free_transfer(r->transfer);
+        r->transfer = NULL;
+        r->notify = 0;
+    }
+}
+
+void usb_reader_wait(struct usb_reader *r, struct mono_time until, const atomic_bool *woken)
+{
+    if (r->transfer == NULL && r->notify != 0 && !r->notified && !r->rest)
+        listen_for_notice(r);
+    while (!r->notified && !atomic_load(woken)) {
+        int64_t left = until.ms - clock_mono().ms;
+        struct timeval timeout = {left / 1000, (left % 1000) * 1000};
+        if (left <= 0 || libusb_handle_events_timeout_completed(r->usb, &timeout, &r->notified) != 0)
+            break;
+    }
+    // A reader that sends notices without end is not asked much more often for it.
+    r->rest = r->notified;
+    r->notified = 0;
+}
+
+static void stop_listening(struct usb_reader *r)
+{
+    if (r->transfer == NULL)
+        return;
+    libusb_cancel_transfer(r->transfer);
+    while (r->transfer != NULL) {
+        struct timeval timeout = {1, 0};
+        if (libusb_handle_events_timeout_completed(r->usb, &timeout, NULL) != 0)
+            return;
+    }
+}
+
 void usb_reader_close(struct usb_reader *r)
 {
     if (r->handle == NULL)
         return;
+    stop_listening(r);
     libusb_release_interface(r->handle, r->interface);
     libusb_close(r->handle);
     r->handle = NULL;
