@@ -394,6 +394,7 @@ static void cloud_stop(struct trust_source *s)
 
 const struct trust_source_def trust_source_cloud = {
     .variant = "cloud-ready",
+    .lapse_reason = "grace-over",
     .open = cloud_open,
     .license = cloud_license,
     .certificate = cloud_certificate,

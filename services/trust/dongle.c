@@ -26,8 +26,8 @@ static const char *const advices[] = {
     [DONGLE_ABSENT] = "Plug in the dongle of this server.",
     [DONGLE_BUSY] = "Another program holds the dongle, mostly pcscd or scdaemon: stop it "
                     "(systemctl disable --now pcscd.socket pcscd).",
-    [DONGLE_NO_PERMISSION] = "This process may not open the USB device: install the udev rule and "
-                             "add its group to the process.",
+    [DONGLE_NO_PERMISSION] = "This process may not open the USB device: install the udev rule "
+                             "70-berth-dongle.rules and add its group to the process.",
     [DONGLE_UNSUPPORTED] = "Use a token with the PIV application and an APDU-level reader, such as "
                            "a YubiKey or a Nitrokey.",
     [DONGLE_CERTIFICATE] = "Plug in the dongle that the vendor provisioned, or ask the vendor.",
@@ -70,8 +70,10 @@ static enum link receive(struct dongle *d, struct frame *in, enum ccid_message t
                          int64_t deadline_ms)
 {
     static const enum link links[] = {
-        [CCID_DONE] = LINK_GOOD,     [CCID_NO_CARD] = LINK_GONE,
-        [CCID_FAILED] = LINK_FAILED, [CCID_MALFORMED] = LINK_BROKEN,
+        [CCID_DONE] = LINK_GOOD,
+        [CCID_NO_CARD] = LINK_GONE,
+        [CCID_FAILED] = LINK_FAILED,
+        [CCID_MALFORMED] = LINK_BROKEN,
     };
     unsigned skipped = 0;
     for (;;) {
@@ -95,8 +97,8 @@ static enum link receive(struct dongle *d, struct frame *in, enum ccid_message t
     }
 }
 
-static enum link transact(struct dongle *d, struct frame *in, enum ccid_message type,
-                          uint8_t param, const uint8_t *data, size_t len, int64_t within_ms)
+static enum link transact(struct dongle *d, struct frame *in, enum ccid_message type, uint8_t param,
+                          const uint8_t *data, size_t len, int64_t within_ms)
 {
     uint8_t out[CCID_FRAME_BYTES_MAX];
     uint8_t seq = d->seq++;
@@ -185,8 +187,10 @@ static enum dongle_outcome read_certificate(struct dongle *d, struct error *err)
     if (link != LINK_GOOD)
         return link_outcome(link, DONGLE_UNSUPPORTED, err);
     if (step == PIV_REFUSED)
-        return error_set(err, "the token has no Card Authentication certificate in slot 9E "
-                              "(status %04X)", c.status),
+        return error_set(err,
+                         "the token has no Card Authentication certificate in slot 9E "
+                         "(status %04X)",
+                         c.status),
                DONGLE_CERTIFICATE;
     enum piv_object object = PIV_OBJECT_MALFORMED;
     if (step == PIV_COMPLETE)
@@ -201,8 +205,7 @@ static enum dongle_outcome read_certificate(struct dongle *d, struct error *err)
     return DONGLE_PROVEN;
 }
 
-static enum dongle_outcome validity(const struct dongle *d, struct wall_time now,
-                                    struct error *err)
+static enum dongle_outcome validity(const struct dongle *d, struct wall_time now, struct error *err)
 {
     char date[32];
     if (now.s >= d->license.not_after.s)
@@ -217,20 +220,20 @@ static enum dongle_outcome validity(const struct dongle *d, struct wall_time now
 }
 
 enum dongle_outcome dongle_open(struct dongle *d, const struct dongle_io *io,
-                                const struct ccid_reader *reader,
-                                const struct crypto_ca *vendor_ca, struct wall_time now,
-                                struct error *err)
+                                const struct ccid_reader *reader, const struct crypto_ca *vendor_ca,
+                                struct wall_time now, struct error *err)
 {
     *d = (struct dongle){.io = *io, .reader = *reader};
     // A late answer to a session before this one should not look like one to this.
     crypto_random(&d->seq, sizeof d->seq);
     if (!ccid_reader_usable(reader))
-        return error_set(err, "the reader works at the TPDU level (dwFeatures %08X), which is not "
-                              "supported", reader->features),
+        return error_set(err,
+                         "the reader works at the TPDU level (dwFeatures %08X), which is not "
+                         "supported",
+                         reader->features),
                DONGLE_UNSUPPORTED;
     if (reader->max_message < CCID_FRAME_BYTES_MAX)
-        return error_set(err, "the reader takes no short APDU in one message"),
-               DONGLE_UNSUPPORTED;
+        return error_set(err, "the reader takes no short APDU in one message"), DONGLE_UNSUPPORTED;
     enum dongle_outcome outcome = select_piv(d, err);
     if (outcome == DONGLE_PROVEN)
         outcome = read_certificate(d, err);
@@ -239,8 +242,10 @@ enum dongle_outcome dongle_open(struct dongle *d, const struct dongle_io *io,
     if (server_license_read(&d->license, d->cert, vendor_ca, now, err) < 0)
         return DONGLE_CERTIFICATE;
     if (strcmp(d->license.variant, "on-premises") != 0)
-        return error_set(err, "the server license %s is of the variant %s, which is not used on a "
-                              "dongle", d->license.server_id, d->license.variant),
+        return error_set(err,
+                         "the server license %s is of the variant %s, which is not used on a "
+                         "dongle",
+                         d->license.server_id, d->license.variant),
                DONGLE_CERTIFICATE;
     if (crypto_cert_key_kind(d->cert) == KEY_OTHER)
         return error_set(err, "the key of %s is neither ECDSA P-256 nor RSA-2048",

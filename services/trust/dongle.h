@@ -6,9 +6,9 @@
 #include "common/server_license.h"
 #include "services/trust/core/ccid.h"
 
-#define DONGLE_TRANSFER_MS 900  // below 1 s; a token silent for so long is given up
-#define DONGLE_COMMAND_MS 3000  // with all its parts and time extensions
-#define DONGLE_SKIPPED_MAX 10   // stale frames, and empty reads
+#define DONGLE_TRANSFER_MS 900 // below 1 s; a token silent for so long is given up
+#define DONGLE_COMMAND_MS 3000 // with all its parts and time extensions
+#define DONGLE_SKIPPED_MAX 10  // stale frames, and empty reads
 #define DONGLE_SIGNATURE_BYTES_MAX 256
 #define DONGLE_CHALLENGE_LABEL "berth-dongle-v1\n"
 
@@ -49,9 +49,8 @@ struct dongle {
 // on-premises. On DONGLE_PROVEN here only the certificate is good: dongle_prove() is next. err says
 // what was found otherwise. To be closed in every case.
 enum dongle_outcome dongle_open(struct dongle *d, const struct dongle_io *io,
-                                const struct ccid_reader *reader,
-                                const struct crypto_ca *vendor_ca, struct wall_time now,
-                                struct error *err);
+                                const struct ccid_reader *reader, const struct crypto_ca *vendor_ca,
+                                struct wall_time now, struct error *err);
 // Lets the token sign fresh random bytes and verifies that, and that the license is still valid.
 enum dongle_outcome dongle_prove(struct dongle *d, struct wall_time now, struct error *err);
 // Lets the token sign a SHA-256, and verifies what it gives: ECDSA P-256 (DER) or RSA (PKCS #1

@@ -57,8 +57,8 @@ static void post(struct dongle_thread *t, struct loop_post *what)
     pthread_mutex_unlock(&t->mutex);
 }
 
-static struct dongle_finding finding_of(const struct usb_tokens *tokens, enum dongle_outcome outcome,
-                                 const char *text)
+static struct dongle_finding finding_of(const struct usb_tokens *tokens,
+                                        enum dongle_outcome outcome, const char *text)
 {
     struct dongle_finding f = {.outcome = outcome};
     snprintf(f.text, sizeof f.text, "%s", text);
@@ -85,16 +85,27 @@ static void tell(struct dongle_thread *t, enum dongle_outcome outcome, const cha
     post(t, &t->found_post);
 }
 
+// What another token has signed does not go with the certificate of the one found now.
+static void drop_signed(struct dongle_thread *t)
+{
+    pthread_mutex_lock(&t->mutex);
+    for (struct trust_signature *s = t->signed_ones; s != NULL; s = s->next)
+        s->len = 0;
+    pthread_mutex_unlock(&t->mutex);
+}
+
 static void turn(struct dongle_thread *t, bool check_wanted)
 {
     struct error err = {""};
     enum dongle_outcome outcome;
-    if (!t->tokens.held)
+    if (!t->tokens.held) {
         outcome = usb_tokens_look(&t->tokens, &err);
-    else if (check_wanted)
+        drop_signed(t);
+    } else if (check_wanted) {
         outcome = dongle_prove(&t->tokens.dongle, clock_wall(), &err);
-    else
+    } else {
         outcome = dongle_present(&t->tokens.dongle, &err);
+    }
     if (check_wanted || outcome != t->told)
         tell(t, outcome, err.text);
     if (outcome != DONGLE_PROVEN)

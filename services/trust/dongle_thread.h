@@ -18,7 +18,8 @@ struct dongle_finding {
 };
 
 struct dongle_thread_events {
-    // Something else than before, or what dongle_thread_check() has asked for. The callee takes pem.
+    // Something else than before, or what dongle_thread_check() has asked for. The callee takes
+    // pem.
     void (*found)(void *ctx, struct dongle_finding *finding);
     void (*ended)(void *ctx); // after dongle_thread_stop(), unless the thread hangs
     void *ctx;

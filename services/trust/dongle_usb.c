@@ -1,5 +1,6 @@
-// The On-Premises source: the server license is on a USB dongle. What the thread that holds it finds
-// is the truth for as long as that thread is heard of; USB may hang, in libusb or in the kernel.
+// The On-Premises source: the server license is on a USB dongle. What the thread that holds it
+// finds is the truth for as long as that thread is heard of; USB may hang, in libusb or in the
+// kernel.
 #include "common/clock.h"
 #include "common/daemon.h"
 #include "common/log.h"
@@ -38,27 +39,29 @@ static void result_fill(struct trust_result *out, enum dongle_outcome outcome, c
     snprintf(out->text, sizeof out->text, "%s", text);
 }
 
-static void report(struct trust_source *s, enum dongle_outcome outcome, const char *text)
+// True if it is another one than before: of another token, or renewed.
+static bool take_license(struct trust_source *s, const struct dongle_finding *finding)
 {
-    static struct trust_result result;
-    s->believed = outcome == DONGLE_PROVEN;
-    result_fill(&result, outcome, text);
-    s->events.checked(s->events.ctx, &result);
-}
-
-static void take_license(struct trust_source *s, const struct dongle_finding *finding)
-{
+    bool changed = s->pem == NULL || strcmp(s->pem, finding->pem) != 0;
     s->license = finding->license;
     free(s->pem);
     s->pem = finding->pem;
+    return changed;
+}
+
+static void report(struct trust_source *s, const struct trust_result *result)
+{
+    s->believed = result->check == CHECK_OK;
+    s->events.checked(s->events.ctx, result);
 }
 
 static void on_found(void *ctx, struct dongle_finding *finding)
 {
     struct trust_source *s = ctx;
-    if (finding->pem != NULL)
-        take_license(s, finding);
-    report(s, finding->outcome, finding->text);
+    static struct trust_result result;
+    result_fill(&result, finding->outcome, finding->text);
+    result.license_changed = finding->pem != NULL && take_license(s, finding);
+    report(s, &result);
 }
 
 static void on_watchdog(void *ctx)
@@ -74,7 +77,9 @@ static void on_watchdog(void *ctx)
              LOG_S("msg", "USB does not return; unplug the dongle and plug it in again"));
     dongle_thread_check(s->thread); // it tells when it goes on
     dongle_thread_give_up(s->thread);
-    report(s, DONGLE_ABSENT, "nothing is heard of the token, and USB does not return");
+    static struct trust_result result;
+    result_fill(&result, DONGLE_ABSENT, "nothing is heard of the token, and USB does not return");
+    report(s, &result);
 }
 
 static void on_ended(void *ctx)
@@ -116,8 +121,9 @@ static int start(struct trust_source *s, struct error *err)
         return error_set(err, "no thread can be made: %s", strerror(-r)), DAEMON_EXIT_FAULT;
     if (s->believed)
         return 0;
-    error_set(err, "no valid server license: looked for a dongle (trust.dongle) on USB, a smart "
-                   "card with PIV and a server license in slot 9E: %s: %s. %s",
+    error_set(err,
+              "no valid server license: looked for a dongle (trust.dongle) on USB, a smart "
+              "card with PIV and a server license in slot 9E: %s: %s. %s",
               dongle_reason(first.outcome), first.text, dongle_advice(first.outcome));
     return DAEMON_EXIT_FAULT;
 }
@@ -179,8 +185,7 @@ static void dongle_usb_sign(struct trust_source *s, struct trust_signature *sign
     dongle_thread_sign(s->thread, signature);
 }
 
-static int dongle_usb_reload(struct trust_source *s, const struct config *config,
-                             struct error *err)
+static int dongle_usb_reload(struct trust_source *s, const struct config *config, struct error *err)
 {
     return 0;
 }
@@ -188,6 +193,7 @@ static int dongle_usb_reload(struct trust_source *s, const struct config *config
 const struct trust_source_def trust_source_dongle = {
     .variant = "on-premises",
     .lease_ms = 4 * DONGLE_PROOF_MS, // a proof each DONGLE_PROOF_MS comes before a quarter of it
+    .lapse_reason = "dongle-absent",
     .open = dongle_usb_open,
     .license = dongle_usb_license,
     .certificate = dongle_usb_certificate,

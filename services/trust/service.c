@@ -115,6 +115,15 @@ static void on_check_wanted(void *ctx)
         on_check_due(t);
 }
 
+static void take_license(struct trust *t)
+{
+    const struct server_license *l = t->def->license(t->source);
+    t->core.config.license_not_before = l->not_before;
+    t->core.config.license_not_after = l->not_after;
+    bulletin_license(&t->bulletin, l);
+    log_info("license.changed", LOG_S("server_id", l->server_id));
+}
+
 static void on_checked(void *ctx, const struct trust_result *result)
 {
     struct trust *t = ctx;
@@ -122,7 +131,9 @@ static void on_checked(void *ctx, const struct trust_result *result)
     if (t->stopping)
         return;
     apply(t, result);
-    publish(t, bulletin_revoked(&t->bulletin, result));
+    if (result->license_changed)
+        take_license(t);
+    publish(t, bulletin_revoked(&t->bulletin, result) || result->license_changed);
     head_checked(t->head, result);
     if (head_waits(t->head))
         on_check_due(t);
@@ -197,6 +208,7 @@ static int first_check(struct trust *t, const struct config *config, struct erro
     const struct server_license *l = t->def->license(t->source);
     const struct verdict_config vc = {.grace_ms = grace_ms(t, config),
                                       .check_interval_ms = config->trust.cloud.check_interval_ms,
+                                      .lapse_reason = t->def->lapse_reason,
                                       .license_not_before = l->not_before,
                                       .license_not_after = l->not_after};
     verdict_init(&t->core, &vc, clock_mono());

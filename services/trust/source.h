@@ -15,6 +15,7 @@ struct trust_result {
     const char *reason; // CHECK_REFUSED: a constant; else ""
     char text[512];     // CHECK_FAILED: what went wrong, printable ASCII
     uint32_t next_check_s;
+    bool license_changed; // license() is another one than before
     bool date_known;
     struct wall_time date;
     int64_t took_ms;
@@ -48,6 +49,7 @@ struct trust_source_def {
     const char *variant;
     // How long a check counts, at most: 0: for trust.cloud.grace.
     int64_t lease_ms;
+    const char *lapse_reason; // of a verdict whose last check counts no longer
     // Loads the server license. 0, or the exit code of the process with err for people. `config`
     // is only read during the call.
     int (*open)(struct trust_source **out, struct loop *loop, const struct config *config,

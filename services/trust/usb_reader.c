@@ -61,7 +61,8 @@ static bool take_interface(struct usb_reader *out, const struct libusb_interface
         if (!out->described)
             out->described = ccid_reader_parse(&out->reader, e->extra, (size_t)e->extra_length);
         if ((e->bmAttributes & 3) == LIBUSB_TRANSFER_TYPE_INTERRUPT &&
-            (e->bEndpointAddress & LIBUSB_ENDPOINT_IN) != 0 && packet_bytes(e) <= USB_NOTICE_BYTES) {
+            (e->bEndpointAddress & LIBUSB_ENDPOINT_IN) != 0 &&
+            packet_bytes(e) <= USB_NOTICE_BYTES) {
             out->notify = e->bEndpointAddress;
             out->notify_len = packet_bytes(e);
         }
@@ -161,7 +162,8 @@ void usb_reader_wait(struct usb_reader *r, struct mono_time until, const atomic_
     while (!r->notified && !atomic_load(woken)) {
         int64_t left = until.ms - clock_mono().ms;
         struct timeval timeout = {left / 1000, (left % 1000) * 1000};
-        if (left <= 0 || libusb_handle_events_timeout_completed(r->usb, &timeout, &r->notified) != 0)
+        if (left <= 0 ||
+            libusb_handle_events_timeout_completed(r->usb, &timeout, &r->notified) != 0)
             break;
     }
     // A reader that sends notices without end is not asked much more often for it.

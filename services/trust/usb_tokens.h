@@ -1,5 +1,5 @@
-// All that is plugged in, seen by one thread: looks for the token that proves a valid server license,
-// and holds it. Blocks for as long as tokens may take (dongle.h).
+// All that is plugged in, seen by one thread: looks for the token that proves a valid server
+// license, and holds it. Blocks for as long as tokens may take (dongle.h).
 #pragma once
 
 #include "services/trust/usb_reader.h"

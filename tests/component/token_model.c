@@ -13,9 +13,10 @@ struct token {
     enum token_fault fault;
     EVP_PKEY *key;
     bool powered, selected, removed;
-    struct buf object;         // the answer to GET DATA
-    struct buf chained;        // data of the parts before
-    struct buf left;           // of the answer, for GET RESPONSE
+    struct buf object;  // the answer to GET DATA ...
+    int low_len;        // ... and the lower byte of the length in it
+    struct buf chained; // data of the parts before
+    struct buf left;    // of the answer, for GET RESPONSE
     struct buf old_signature;
     struct buf queue[QUEUE_MAX];
     size_t first, count;
@@ -44,6 +45,7 @@ struct token *token_new(const struct crypto_cert *cert, const struct crypto_key 
     OPENSSL_free(der);
     buf_add(&inner, "\x71\1\0\xFE\0", 5);
     add_tlv(&t->object, 0x53, inner.data, inner.len);
+    t->low_len = (uint8_t)t->object.data[3];
     EVP_PKEY_up_ref(key->pkey);
     t->key = key->pkey;
     return t;
@@ -63,16 +65,30 @@ void token_free(struct token **token)
     *token = NULL;
 }
 
+bool token_fault_named(const char *name, enum token_fault *out)
+{
+#define TOKEN_NAMED(constant, its_name) {constant, its_name},
+    static const struct {
+        enum token_fault fault;
+        const char *name;
+    } faults[] = {TOKEN_FAULTS(TOKEN_NAMED)};
+#undef TOKEN_NAMED
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        *out = faults[i].fault;
+        if (strcmp(faults[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 void token_misbehave(struct token *t, enum token_fault fault)
 {
     t->fault = fault;
     t->removed = fault == TOKEN_REMOVED;
     if (fault == TOKEN_RESET)
         t->powered = false;
-    if (fault == TOKEN_COMPRESSED)
-        t->object.data[t->object.len - 3] = 1;
-    if (fault == TOKEN_BROKEN_OBJECT)
-        t->object.data[3]++;
+    t->object.data[t->object.len - 3] = fault == TOKEN_COMPRESSED;
+    t->object.data[3] = (char)(t->low_len + (fault == TOKEN_BROKEN_OBJECT));
 }
 
 // ---- frames out ----
@@ -83,8 +99,8 @@ static void queue_frame(struct token *t, uint8_t type, uint8_t seq, uint8_t stat
     if (t->count == QUEUE_MAX)
         abort();
     struct buf *b = &t->queue[(t->first + t->count++) % QUEUE_MAX];
-    const uint8_t header[10] = {type, (uint8_t)len, (uint8_t)(len >> 8), 0, 0, 0, seq, status,
-                                error, 0};
+    const uint8_t header[10] = {
+        type, (uint8_t)len, (uint8_t)(len >> 8), 0, 0, 0, seq, status, error, 0};
     buf_clear(b);
     buf_add(b, header, sizeof header);
     buf_add(b, data, len);
@@ -165,8 +181,8 @@ static void sign(struct token *t, struct buf *out)
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(t->key, NULL);
     if (ctx == NULL || EVP_PKEY_sign_init(ctx) != 1 ||
         (rsa && EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_NO_PADDING) != 1) ||
-        EVP_PKEY_sign(ctx, signature, &len,
-                      (unsigned char *)t->chained.data + t->chained.len - n, n) != 1)
+        EVP_PKEY_sign(ctx, signature, &len, (unsigned char *)t->chained.data + t->chained.len - n,
+                      n) != 1)
         abort();
     EVP_PKEY_CTX_free(ctx);
     if (t->fault == TOKEN_WRONG_SIGNATURE)
@@ -246,7 +262,7 @@ int token_send(struct token *t, const uint8_t *frame, size_t len)
     if (t->fault == TOKEN_SILENT)
         return 0;
     uint8_t kind = frame[0] == CCID_ICC_POWER_ON || frame[0] == CCID_XFR_BLOCK ? CCID_DATA_BLOCK
-                                                                              : CCID_SLOT_STATUS;
+                                                                               : CCID_SLOT_STATUS;
     if (t->fault == TOKEN_NO_CARD) {
         answer(t, kind, seq, 0x42, 0xFE, "", 0);
     } else if (frame[0] == CCID_ICC_POWER_ON) {

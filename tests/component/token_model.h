@@ -5,39 +5,44 @@
 #include "common/crypto.h"
 #include "services/trust/core/ccid.h"
 
-enum token_fault {
-    TOKEN_GOOD,
-    TOKEN_TIME_EXTENSIONS,         // three before each answer: harmless
-    TOKEN_ENDLESS_TIME_EXTENSIONS, // to the signature
-    TOKEN_STALE_FRAMES,            // ten before each answer: harmless
-    TOKEN_MANY_STALE_FRAMES,
-    TOKEN_EMPTY_READS, // three before each answer: harmless
-    TOKEN_ENDLESS_EMPTY_READS,
-    TOKEN_SMALL_PARTS, // answers in parts of 40 bytes: harmless
-    TOKEN_WANTS_LE,    // 6Cxx: harmless
-    TOKEN_ONLY_5V,     // the first voltage that it takes
-    TOKEN_NO_VOLTAGE,
-    TOKEN_NO_CARD,
-    TOKEN_NO_PIV,
-    TOKEN_NO_CERTIFICATE,
-    TOKEN_BROKEN_OBJECT,
-    TOKEN_COMPRESSED,
-    TOKEN_WRONG_SIGNATURE,
-    TOKEN_OTHER_KEY, // a copied certificate
-    TOKEN_OLD_SIGNATURE,
-    TOKEN_REFUSES_TO_SIGN,
-    TOKEN_SILENT,
-    TOKEN_SILENT_AT_SIGNATURE,
-    TOKEN_REMOVED,
-    TOKEN_REMOVED_AT_SIGNATURE,
-    TOKEN_GARBAGE,
-    TOKEN_SHORT_FRAMES,
-    TOKEN_RESET, // the card has lost its power
-};
+// X(constant, its name on a command line)
+#define TOKEN_FAULTS(X)                                                                            \
+    X(TOKEN_GOOD, "good")                                                                          \
+    X(TOKEN_TIME_EXTENSIONS, "time-extensions") /* three before each answer: harmless */           \
+    X(TOKEN_ENDLESS_TIME_EXTENSIONS, "endless-time-extensions") /* to the signature */             \
+    X(TOKEN_STALE_FRAMES, "stale-frames") /* ten before each answer: harmless */                   \
+    X(TOKEN_MANY_STALE_FRAMES, "many-stale-frames")                                                \
+    X(TOKEN_EMPTY_READS, "empty-reads") /* three before each answer: harmless */                   \
+    X(TOKEN_ENDLESS_EMPTY_READS, "endless-empty-reads")                                            \
+    X(TOKEN_SMALL_PARTS, "small-parts") /* answers in parts of 40 bytes: harmless */               \
+    X(TOKEN_WANTS_LE, "wants-le")       /* 6Cxx: harmless */                                       \
+    X(TOKEN_ONLY_5V, "only-5v")         /* the first voltage that it takes */                      \
+    X(TOKEN_NO_VOLTAGE, "no-voltage")                                                              \
+    X(TOKEN_NO_CARD, "no-card")                                                                    \
+    X(TOKEN_NO_PIV, "no-piv")                                                                      \
+    X(TOKEN_NO_CERTIFICATE, "no-certificate")                                                      \
+    X(TOKEN_BROKEN_OBJECT, "broken-object")                                                        \
+    X(TOKEN_COMPRESSED, "compressed")                                                              \
+    X(TOKEN_WRONG_SIGNATURE, "wrong-signature")                                                    \
+    X(TOKEN_OLD_SIGNATURE, "old-signature")                                                        \
+    X(TOKEN_REFUSES_TO_SIGN, "refuses-to-sign")                                                    \
+    X(TOKEN_SILENT, "silent")                                                                      \
+    X(TOKEN_SILENT_AT_SIGNATURE, "silent-at-signature")                                            \
+    X(TOKEN_REMOVED, "removed")                                                                    \
+    X(TOKEN_REMOVED_AT_SIGNATURE, "removed-at-signature")                                          \
+    X(TOKEN_GARBAGE, "garbage")                                                                    \
+    X(TOKEN_SHORT_FRAMES, "short-frames")                                                          \
+    X(TOKEN_RESET, "reset") /* the card has lost its power */
+
+#define TOKEN_CONSTANT(constant, name) constant,
+enum token_fault { TOKEN_FAULTS(TOKEN_CONSTANT) };
+#undef TOKEN_CONSTANT
+
+bool token_fault_named(const char *name, enum token_fault *out);
 
 struct token;
 
-// The certificate is for the key, or for another with TOKEN_OTHER_KEY.
+// A copied certificate has another key.
 struct token *token_new(const struct crypto_cert *cert, const struct crypto_key *key);
 void token_free(struct token **token);
 void token_misbehave(struct token *token, enum token_fault fault);

@@ -1,10 +1,10 @@
-// The emulated token as a USB device for another process with the unmodified libusb, through
-// umockdev. token_umockdev KEYS ID LICENSE.pem: the folder of berth-vendor init, the server ID, and
-// a server license whose license keys the token's gets too. Prints the folder for UMOCKDEV_DIR;
-// then each line of its input is a number of enum token_fault, answered with "done".
-#include "common/clock.h"
-#include "common/server_license.h"
-#include "tests/component/token_model.h"
+// Emulated tokens as USB devices for another process with the unmodified libusb, through umockdev.
+// Prints the folder for UMOCKDEV_DIR. Then each line of its input is one command about the token of
+// port N (1 to 4), and is answered by a line:
+//     N plug CERTIFICATE KEY MAKE   a new device with a new number; the answer is its node
+//     N unplug | N fault NAME | N claim busy | N claim free | N notify | N counts
+//     N hang | N go-on              every call of the kernel blocks
+#include "tests/component/token_usb.h"
 
 #include <errno.h>
 #include <linux/usbdevice_fs.h>
@@ -14,25 +14,37 @@
 #include <sys/ioctl.h>
 #include <umockdev.h>
 
+#define PORTS 4
 #define URBS_MAX 16
-#define NODE "/dev/bus/usb/001/002"
+#define TRANSFER_BYTES_MAX 8192
+#define REAP_WAIT_US 20000
 
-static const uint8_t descriptors[] = {
-    18, 1, 0, 2, 0, 0, 0, 64, 0x50, 0x10, 0x07, 0x04, 0, 1, 0, 0, 0, 1, // device
-    9, 2, 86, 0, 1, 1, 0, 0x80, 50,                                     // configuration
-    9, 4, 0, 0, 2, 0x0B, 0, 0, 0,                                       // interface
-    54, 0x21, 0x10, 1, 0, 7, 2, 0, 0, 0, 0xA0, 0x0F, 0, 0, 0xA0, 0x0F, 0, 0, 0, 0, 0x2A, 0, 0,
-    0, 0x2A, 0, 0, 0, 0, 0x0C, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xBA, 0, 4, 0, 0, 0x0C, 0, 0, 0xFF,
-    0xFF, 0, 0, 0, 1,                                                   // CCID
-    7, 5, 0x81, 2, 64, 0, 0, 7, 5, 0x02, 2, 64, 0, 0,                   // bulk in, bulk out
+// A transfer. The memory of the client is reached through `data` and `buffer`, and only while the
+// client waits in a call: so what becomes of a transfer is kept here until it is reaped.
+struct urb {
+    UMockdevIoctlData *data, *buffer;
+    uint8_t endpoint;
+    bool ready;
+    int status, len;
+    uint8_t bytes[TRANSFER_BYTES_MAX];
 };
 
-static struct token *token;
-static GMutex mutex; // guards token
-static struct {
-    UMockdevIoctlData *data;
-    bool ready;
-} urbs[URBS_MAX];
+// One life of a device, from plugging to unplugging. Never freed: a client may come to it later.
+struct device {
+    int port, number;
+    struct token *token;
+    struct urb urbs[URBS_MAX];
+    bool gone, busy, notice;
+    unsigned sent, notices; // frames to the token, and notices that were read
+    UMockdevIoctlBase *handler;
+};
+
+static UMockdevTestbed *bed;
+static GMutex mutex; // guards the devices and what follows
+static GCond changed;
+static struct device *ports[PORTS + 1], *left[PORTS + 1]; // plugged in; the one before that
+static bool hangs;
+static int last_number = 1;
 
 static void die(const char *text)
 {
@@ -40,171 +52,282 @@ static void die(const char *text)
     exit(1);
 }
 
-static void submit(UMockdevIoctlClient *client, UMockdevIoctlData *arg)
+static struct urb *urb_free(struct device *d)
 {
-    int i = 0;
-    while (urbs[i].data != NULL) {
-        if (++i == URBS_MAX)
-            die("too many URBs");
+    for (int i = 0; i < URBS_MAX; i++) {
+        if (d->urbs[i].data == NULL)
+            return &d->urbs[i];
     }
-    UMockdevIoctlData *data =
-        umockdev_ioctl_data_resolve(arg, 0, sizeof(struct usbdevfs_urb), NULL);
-    struct usbdevfs_urb *urb = (void *)data->data;
-    UMockdevIoctlData *buffer = umockdev_ioctl_data_resolve(
-        data, G_STRUCT_OFFSET(struct usbdevfs_urb, buffer), (gsize)urb->buffer_length, NULL);
+    die("too many URBs");
+    return NULL;
+}
+
+static void urb_end(struct urb *u, int status, int len)
+{
+    u->status = status;
+    u->len = len;
+    u->ready = true;
+    g_cond_broadcast(&changed);
+}
+
+static void give_notice(struct device *d)
+{
+    for (int i = 0; d->notice && i < URBS_MAX; i++) {
+        struct urb *u = &d->urbs[i];
+        if (u->data == NULL || u->ready || u->endpoint != TOKEN_INTERRUPT_IN)
+            continue;
+        urb_end(u, 0, (int)token_notice(true, u->bytes));
+        d->notice = false;
+        d->notices++;
+    }
+}
+
+static void submit(struct device *d, UMockdevIoctlClient *client, UMockdevIoctlData *arg)
+{
+    struct urb *u = urb_free(d);
+    u->data = umockdev_ioctl_data_resolve(arg, 0, sizeof(struct usbdevfs_urb), NULL);
+    u->ready = false;
+    const struct usbdevfs_urb *urb = (void *)u->data->data;
     int n = urb->buffer_length;
-    g_mutex_lock(&mutex);
-    if ((urb->endpoint & 0x80) != 0)
-        n = token_receive(token, buffer->data, (size_t)n);
-    else if (token_send(token, buffer->data, (size_t)n) < 0)
-        n = -ENODEV;
-    g_mutex_unlock(&mutex);
-    if (n > 0 && (urb->endpoint & 0x80) != 0)
-        umockdev_ioctl_data_update(buffer, 0, buffer->data, buffer->data_len);
-    urb->actual_length = n > 0 ? n : 0;
-    urb->status = n == -ENODEV ? -ENODEV : 0;
-    urbs[i].data = data;
-    urbs[i].ready = n != -ETIMEDOUT; // else until it is discarded
-    umockdev_ioctl_data_unref(buffer);
+    u->endpoint = urb->endpoint;
+    u->buffer = umockdev_ioctl_data_resolve(u->data, G_STRUCT_OFFSET(struct usbdevfs_urb, buffer),
+                                            (gsize)n, NULL);
+    if (n > TRANSFER_BYTES_MAX)
+        die("too long a transfer");
+    if (u->endpoint == TOKEN_INTERRUPT_IN) {
+        give_notice(d);
+    } else if ((u->endpoint & 0x80) != 0) {
+        int got = token_receive(d->token, u->bytes, (size_t)n);
+        if (got != -ETIMEDOUT) // else until it is discarded
+            urb_end(u, got < 0 ? got : 0, got < 0 ? 0 : got);
+    } else {
+        d->sent++;
+        int r = token_send(d->token, u->buffer->data, (size_t)n);
+        urb_end(u, r, r < 0 ? 0 : n);
+    }
     umockdev_ioctl_client_complete(client, 0, 0);
 }
 
-static void reap(UMockdevIoctlClient *client, UMockdevIoctlData *arg)
+static bool reap_one(struct device *d, UMockdevIoctlClient *client, UMockdevIoctlData *arg)
 {
     for (int i = 0; i < URBS_MAX; i++) {
-        UMockdevIoctlData *data = urbs[i].data;
-        if (data == NULL || !urbs[i].ready)
+        struct urb *u = &d->urbs[i];
+        if (u->data == NULL || !u->ready)
             continue;
-        umockdev_ioctl_data_update(data, 0, data->data, data->data_len);
+        struct usbdevfs_urb *urb = (void *)u->data->data;
+        urb->status = u->status;
+        urb->actual_length = u->len;
+        umockdev_ioctl_data_update(u->data, 0, u->data->data, u->data->data_len);
+        if ((u->endpoint & 0x80) != 0 && u->len > 0)
+            umockdev_ioctl_data_update(u->buffer, 0, u->bytes, (gsize)u->len);
         UMockdevIoctlData *out = umockdev_ioctl_data_resolve(arg, 0, sizeof(gpointer), NULL);
-        umockdev_ioctl_data_set_ptr(out, 0, data);
+        umockdev_ioctl_data_set_ptr(out, 0, u->data);
         umockdev_ioctl_data_unref(out);
-        umockdev_ioctl_data_unref(data);
-        urbs[i].data = NULL;
+        umockdev_ioctl_data_unref(u->buffer);
+        umockdev_ioctl_data_unref(u->data);
+        u->data = NULL;
         umockdev_ioctl_client_complete(client, 0, 0);
-        return;
+        return true;
     }
-    // The node is always ready in poll(): without a pause libusb would spin.
-    g_poll(NULL, 0, 2);
-    umockdev_ioctl_client_complete(client, -1, EAGAIN);
+    return false;
 }
 
-static void discard(UMockdevIoctlClient *client, UMockdevIoctlData *arg)
+// The node is always ready in poll(): libusb would spin if this did not take its time.
+static void reap(struct device *d, UMockdevIoctlClient *client, UMockdevIoctlData *arg)
+{
+    gint64 until = g_get_monotonic_time() + REAP_WAIT_US;
+    while (!reap_one(d, client, arg)) {
+        if (d->gone || !g_cond_wait_until(&changed, &mutex, until)) {
+            umockdev_ioctl_client_complete(client, -1, d->gone ? ENODEV : EAGAIN);
+            return;
+        }
+    }
+}
+
+static void discard(struct device *d, UMockdevIoctlClient *client, UMockdevIoctlData *arg)
 {
     gulong address;
     memcpy(&address, arg->data, sizeof address);
     for (int i = 0; i < URBS_MAX; i++) {
-        if (urbs[i].data == NULL || urbs[i].ready || urbs[i].data->client_addr != address)
+        struct urb *u = &d->urbs[i];
+        if (u->data == NULL || u->ready || u->data->client_addr != address)
             continue;
-        struct usbdevfs_urb *urb = (void *)urbs[i].data->data;
-        urb->status = -ENOENT;
-        urbs[i].ready = true;
+        urb_end(u, -ENOENT, 0);
         umockdev_ioctl_client_complete(client, 0, 0);
         return;
     }
     umockdev_ioctl_client_complete(client, -1, EINVAL);
 }
 
-static gboolean on_ioctl(UMockdevIoctlBase *handler, UMockdevIoctlClient *client, gpointer unused)
+static gboolean on_ioctl(UMockdevIoctlBase *handler, UMockdevIoctlClient *client, gpointer ctx)
 {
+    struct device *d = ctx;
     gulong request = umockdev_ioctl_client_get_request(client);
     UMockdevIoctlData *arg = umockdev_ioctl_client_get_arg(client);
-    if (request == USBDEVFS_SUBMITURB)
-        submit(client, arg);
-    else if (request == USBDEVFS_REAPURB || request == USBDEVFS_REAPURBNDELAY)
-        reap(client, arg);
+    g_mutex_lock(&mutex);
+    while (hangs)
+        g_cond_wait(&changed, &mutex);
+    if (request == USBDEVFS_REAPURB || request == USBDEVFS_REAPURBNDELAY)
+        reap(d, client, arg);
     else if (request == USBDEVFS_DISCARDURB)
-        discard(client, arg);
-    else if (request == USBDEVFS_CLAIMINTERFACE || request == USBDEVFS_RELEASEINTERFACE)
+        discard(d, client, arg);
+    else if (d->gone)
+        umockdev_ioctl_client_complete(client, -1, ENODEV);
+    else if (request == USBDEVFS_SUBMITURB)
+        submit(d, client, arg);
+    else if (request == USBDEVFS_CLAIMINTERFACE)
+        umockdev_ioctl_client_complete(client, d->busy ? -1 : 0, d->busy ? EBUSY : 0);
+    else if (request == USBDEVFS_RELEASEINTERFACE)
         umockdev_ioctl_client_complete(client, 0, 0);
     else
         umockdev_ioctl_client_complete(client, -1,
                                        request == USBDEVFS_IOCTL || request == USBDEVFS_GETDRIVER
                                            ? ENODATA // no kernel driver holds it
                                            : ENOTTY);
+    g_mutex_unlock(&mutex);
     return TRUE;
 }
 
-static struct token *make_token(const char *keys, const char *server_id, const char *license_path)
+// ---- commands ----
+
+static char *node_of(const struct device *d)
 {
-    struct error err = {""};
-    struct crypto_cert *vendor = NULL, *license = NULL, *cert = NULL;
-    struct crypto_key *vendor_key = NULL, *key = NULL;
-    struct crypto_ca *ca = NULL;
-    struct server_license l;
-    struct buf json BUF_CLEANUP = {0};
-    g_autofree char *ca_path = g_strdup_printf("%s/vendor-ca.pem", keys);
-    g_autofree char *key_path = g_strdup_printf("%s/vendor-ca.key", keys);
-    struct wall_time now = clock_wall();
-    if (crypto_cert_load_file(&vendor, ca_path, &err) < 0 ||
-        crypto_ca_load_file(&ca, ca_path, &err) < 0 ||
-        crypto_key_load(&vendor_key, key_path, &err) < 0 ||
-        crypto_cert_load_file(&license, license_path, &err) < 0 ||
-        server_license_read(&l, license, ca, now, &err) != 0 || crypto_key_new_p256(&key) < 0)
-        die(err.text);
-    g_autofree char *license_key = g_base64_encode(l.license_keys[0], 32);
-    buf_printf(&json,
-               "{\"format\":1,\"variant\":\"on-premises\",\"addons\":[],\"licenseKeys\":[\"%s\"]}",
-               license_key);
-    const struct crypto_issue what = {.common_name = server_id,
-                                      .not_before = {now.s - 60},
-                                      .not_after = {now.s + 86400},
-                                      .usage = USAGE_SERVER_LICENSE,
-                                      .extension_json = json.data};
-    if (crypto_cert_issue(&cert, &what, key, vendor, vendor_key, &err) < 0)
-        die(err.text);
-    struct token *made = token_new(cert, key);
-    crypto_cert_free(&cert);
-    crypto_cert_free(&license);
-    crypto_cert_free(&vendor);
-    crypto_ca_free(&ca);
-    crypto_key_free(&key);
-    crypto_key_free(&vendor_key);
-    return made;
+    return g_strdup_printf("/dev/bus/usb/001/%03d", d->number);
 }
 
-static void add_device(UMockdevTestbed *bed)
+static void add_device(struct device *d, enum token_make make)
 {
+    uint8_t descriptors[TOKEN_DESCRIPTORS_MAX];
+    size_t len = token_descriptors(make, descriptors);
     GString *hex = g_string_new(NULL);
-    for (size_t i = 0; i < sizeof descriptors; i++)
+    for (size_t i = 0; i < len; i++)
         g_string_append_printf(hex, "%02X", descriptors[i]);
+    g_autofree char *node = node_of(d);
     g_autofree char *text = g_strdup_printf(
-        "P: /devices/usb1/1-1\nN: bus/usb/001/002=%s\nE: SUBSYSTEM=usb\nE: DEVTYPE=usb_device\n"
-        "E: DEVNAME=" NODE "\nE: BUSNUM=001\nE: DEVNUM=002\nE: MAJOR=189\nE: MINOR=1\n"
-        "A: busnum=1\\n\nA: devnum=2\\n\nA: bConfigurationValue=1\\n\nA: speed=12\\n\n"
-        "A: dev=189:1\\n\nH: descriptors=%s\n",
-        hex->str, hex->str);
+        "P: /devices/usb1/1-%d\nN: %s=%s\nE: SUBSYSTEM=usb\nE: DEVTYPE=usb_device\nE: DEVNAME=%s\n"
+        "E: BUSNUM=001\nE: DEVNUM=%03d\nE: MAJOR=189\nE: MINOR=%d\nA: busnum=1\\n\nA: "
+        "devnum=%d\\n\n"
+        "A: bConfigurationValue=1\\n\nA: speed=12\\n\nA: dev=189:%d\\n\nH: descriptors=%s\n",
+        d->port, node + sizeof "/dev", hex->str, node, d->number, d->number - 1, d->number,
+        d->number - 1, hex->str);
     g_string_free(hex, TRUE);
-    UMockdevIoctlBase *handler = umockdev_ioctl_base_new();
-    g_signal_connect(handler, "handle-ioctl", G_CALLBACK(on_ioctl), NULL);
+    d->handler = umockdev_ioctl_base_new();
+    g_signal_connect(d->handler, "handle-ioctl", G_CALLBACK(on_ioctl), d);
     if (!umockdev_testbed_add_from_string(bed, text, NULL) ||
-        !umockdev_testbed_attach_ioctl(bed, NODE, handler, NULL))
+        !umockdev_testbed_attach_ioctl(bed, node, d->handler, NULL))
         die("the device cannot be made");
+    g_autofree char *path = g_strdup_printf("/sys/devices/usb1/1-%d", d->port);
+    umockdev_testbed_uevent(bed, path, "add");
 }
 
-int main(int argc, char **argv)
+static const char *plug(int port, const char *arguments)
 {
-    if (argc != 4)
-        die("usage: token_umockdev KEYS ID LICENSE.pem");
-    token = make_token(argv[1], argv[2], argv[3]);
-    UMockdevTestbed *bed = umockdev_testbed_new();
-    add_device(bed);
+    char cert_path[512], key_path[512], make_name[32];
+    enum token_make make;
+    struct crypto_cert *cert = NULL;
+    struct crypto_key *key = NULL;
+    struct error err = {""};
+    if (ports[port] != NULL || last_number == 127 * 8 ||
+        sscanf(arguments, "%511s %511s %31s", cert_path, key_path, make_name) != 3 ||
+        !token_make_named(make_name, &make) || crypto_cert_load_file(&cert, cert_path, &err) < 0 ||
+        crypto_key_load(&key, key_path, &err) < 0)
+        die("plug: what?");
+    struct device *d = g_new0(struct device, 1);
+    d->port = port;
+    d->number = ++last_number;
+    d->token = token_new(cert, key);
+    crypto_cert_free(&cert);
+    crypto_key_free(&key);
+    add_device(d, make);
+    ports[port] = d;
+    static char *node;
+    g_free(node);
+    node = node_of(d);
+    return node;
+}
+
+static const char *unplug(int port)
+{
+    struct device *d = ports[port];
+    g_autofree char *path = g_strdup_printf("/sys/devices/usb1/1-%d", port);
+    g_mutex_lock(&mutex);
+    d->gone = true;
+    for (int i = 0; i < URBS_MAX; i++) {
+        if (d->urbs[i].data != NULL && !d->urbs[i].ready)
+            urb_end(&d->urbs[i], -ENODEV, 0);
+    }
+    g_cond_broadcast(&changed);
+    g_mutex_unlock(&mutex);
+    umockdev_testbed_uevent(bed, path, "remove");
+    umockdev_testbed_remove_device(bed, path);
+    // Whoever is within a call to it would be killed by umockdev: so one life later.
+    if (left[port] != NULL) {
+        g_autofree char *node = node_of(left[port]);
+        umockdev_testbed_detach_ioctl(bed, node, NULL);
+    }
+    left[port] = d;
+    ports[port] = NULL;
+    return "done";
+}
+
+static const char *in_place(struct device *d, const char *verb, const char *argument)
+{
+    static char counts[64];
+    enum token_fault fault;
+    if (strcmp(verb, "fault") == 0 && token_fault_named(argument, &fault))
+        token_misbehave(d->token, fault);
+    else if (strcmp(verb, "claim") == 0)
+        d->busy = strcmp(argument, "busy") == 0;
+    else if (strcmp(verb, "notify") == 0)
+        d->notice = true;
+    else if (strcmp(verb, "hang") == 0 || strcmp(verb, "go-on") == 0)
+        hangs = verb[0] == 'h';
+    else if (strcmp(verb, "counts") != 0)
+        die("what?");
+    give_notice(d);
+    g_cond_broadcast(&changed);
+    snprintf(counts, sizeof counts, "%u %u", d->sent, d->notices);
+    return strcmp(verb, "counts") == 0 ? counts : "done";
+}
+
+static const char *carry_out(char *line)
+{
+    int port = 0, at = 0;
+    char verb[16] = "";
+    if (sscanf(line, "%d %15s %n", &port, verb, &at) != 2 || port < 1 || port > PORTS)
+        die(line);
+    line[strcspn(line, "\n")] = '\0';
+    if (strcmp(verb, "plug") == 0)
+        return plug(port, line + at);
+    if (ports[port] == NULL)
+        die("nothing is plugged in there");
+    if (strcmp(verb, "unplug") == 0)
+        return unplug(port);
+    g_mutex_lock(&mutex);
+    const char *answer = in_place(ports[port], verb, line + at);
+    g_mutex_unlock(&mutex);
+    return answer;
+}
+
+int main(void)
+{
+    char line[2048];
+    bed = umockdev_testbed_new();
     g_autofree char *root = umockdev_testbed_get_root_dir(bed);
     GMainLoop *loop = g_main_loop_new(NULL, FALSE);
     GThread *thread = g_thread_new("loop", (GThreadFunc)(void (*)(void))g_main_loop_run, loop);
     printf("%s\n", root);
     fflush(stdout);
-    char line[32];
     while (fgets(line, sizeof line, stdin) != NULL) {
-        g_mutex_lock(&mutex);
-        token_misbehave(token, (enum token_fault)atoi(line));
-        g_mutex_unlock(&mutex);
-        printf("done\n");
+        printf("%s\n", carry_out(line));
         fflush(stdout);
     }
+    g_mutex_lock(&mutex);
+    hangs = false;
+    g_cond_broadcast(&changed);
+    g_mutex_unlock(&mutex);
     g_main_loop_quit(loop);
     g_thread_join(thread);
     g_object_unref(bed);
-    token_free(&token);
     return 0;
 }

@@ -76,6 +76,11 @@ void verdict_configure(struct verdict_core *v, int64_t grace_ms, int64_t check_i
     v->next_check.ms = min64(v->next_check.ms, now.ms + wait);
 }
 
+static const char *lapse_reason(const struct verdict_core *v)
+{
+    return v->config.lapse_reason != NULL ? v->config.lapse_reason : "grace-over";
+}
+
 static struct verdict_view invalid(struct verdict_view view, const char *reason)
 {
     view.state = VERDICT_INVALID;
@@ -105,7 +110,7 @@ struct verdict_view verdict_view(const struct verdict_core *v, struct mono_time 
     if (v->last == CHECK_REFUSED)
         return invalid(view, v->refused_reason);
     if (v->last != CHECK_OK)
-        return invalid(view, "grace-over");
+        return invalid(view, lapse_reason(v));
     if (is_clock_wrong(v, &view, wall))
         return invalid(view, "clock");
     if (wall.s >= v->config.license_not_after.s)
@@ -114,7 +119,7 @@ struct verdict_view verdict_view(const struct verdict_core *v, struct mono_time 
         return invalid(view, "clock");
     int64_t left = v->last_ok.ms + v->config.grace_ms - now.ms;
     if (left <= 0)
-        return invalid(view, "grace-over");
+        return invalid(view, lapse_reason(v));
     view.changes_at = mono_after(now, left);
     if (v->failures > 0) {
         view.state = VERDICT_GRACE;

@@ -18,6 +18,7 @@ enum verdict_state { VERDICT_VALID, VERDICT_GRACE, VERDICT_INVALID };
 struct verdict_config {
     int64_t grace_ms;          // taken as at most VERDICT_GRACE_MAX_MS
     int64_t check_interval_ms; // the longest time between two checks
+    const char *lapse_reason;  // when the last check counts no longer; NULL: grace-over
     struct wall_time license_not_before, license_not_after;
 };
 
