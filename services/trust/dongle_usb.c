@@ -60,7 +60,8 @@ static void on_found(void *ctx, struct dongle_finding *finding)
     struct trust_source *s = ctx;
     static struct trust_result result;
     result_fill(&result, finding->outcome, finding->text);
-    result.license_changed = finding->pem != NULL && take_license(s, finding);
+    if (finding->pem != NULL && take_license(s, finding))
+        s->events.renewed(s->events.ctx);
     report(s, &result);
 }
 

@@ -115,15 +115,6 @@ static void on_check_wanted(void *ctx)
         on_check_due(t);
 }
 
-static void take_license(struct trust *t)
-{
-    const struct server_license *l = t->def->license(t->source);
-    t->core.config.license_not_before = l->not_before;
-    t->core.config.license_not_after = l->not_after;
-    bulletin_license(&t->bulletin, l);
-    log_info("license.changed", LOG_S("server_id", l->server_id));
-}
-
 static void on_checked(void *ctx, const struct trust_result *result)
 {
     struct trust *t = ctx;
@@ -131,9 +122,7 @@ static void on_checked(void *ctx, const struct trust_result *result)
     if (t->stopping)
         return;
     apply(t, result);
-    if (result->license_changed)
-        take_license(t);
-    publish(t, bulletin_revoked(&t->bulletin, result) || result->license_changed);
+    publish(t, bulletin_revoked(&t->bulletin, result));
     head_checked(t->head, result);
     if (head_waits(t->head))
         on_check_due(t);

@@ -15,7 +15,6 @@ struct trust_result {
     const char *reason; // CHECK_REFUSED: a constant; else ""
     char text[512];     // CHECK_FAILED: what went wrong, printable ASCII
     uint32_t next_check_s;
-    bool license_changed; // license() is another one than before
     bool date_known;
     struct wall_time date;
     int64_t took_ms;
@@ -39,7 +38,8 @@ struct trust_signature {
 struct trust_events {
     // A check() has ended, or the source has found something new by itself.
     void (*checked)(void *ctx, const struct trust_result *result);
-    void (*renewed)(void *ctx); // license() is another one, of the same server
+    // license() is another one: of the same server, unless another dongle was plugged in.
+    void (*renewed)(void *ctx);
     void (*stopped)(void *ctx); // stop() has ended
     void *ctx;
 };
