@@ -30,17 +30,17 @@ class Place:
         vendor("cloud-license", "--dir", self.keys, "--server-id", server, "--cloud-url",
                f"https://localhost:{self.port}", "--out", self.folder / out, *more)
 
-    def process(self, command, log):
-        process = Process(command, log)
+    def process(self, command, log, env=None):
+        process = Process(command, log, env)
         self.processes.append(process)
         return process
 
-    def cloud(self, *more, keys=None):
+    def cloud(self, *more, keys=None, env=None):
         log = self.folder / "cloud.log"
         log.unlink(missing_ok=True)
         self.cloud_process = self.process(
             [BUILD / "berth-cloud", "serve", "--dir", (keys or self.keys) / "cloud", "--listen",
-             f"127.0.0.1:{self.port}", "--state", self.state, *more], log)
+             f"127.0.0.1:{self.port}", "--state", self.state, *more], log, env)
         wait_until(lambda: "cloud.listening" in self.cloud_process.text(), what="backend")
 
     def command(self, *words):
@@ -75,10 +75,11 @@ class Host:
             "rpc": {"trust": f"ipc://{self.folder}/trust.sock"},
             "ops": {"trust": f"127.0.0.1:{self.ops}"}}))
         self.process = None
+        self.env = {}
 
     def spawn(self):
         self.process = self.place.process([BUILD / "berth-trust", "-c", self.config],
-                                          self.folder / "trust.log")
+                                          self.folder / "trust.log", self.env)
         return self.process
 
     def start(self):
@@ -104,6 +105,9 @@ class Host:
 
     def becomes(self, state, seconds=10):
         wait_until(lambda: self.state() == state, seconds, f"verdict {state}")
+
+    def logged(self, text, seconds=10):
+        wait_until(lambda: text in self.process.text(), seconds, f"{text} in the log")
 
     def refused_start(self):
         process = self.spawn()

@@ -69,7 +69,8 @@ static int parse_place(struct cloud_request *out, const cJSON *root, struct erro
     } parts[] = {{"boot", p->boot}, {"folder", p->folder}};
     bool good = cJSON_IsNumber(age) && age->valuedouble >= 0 && age->valuedouble <= BOOT_AGE_MAX_S;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        const char *hex = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(place, parts[i].name));
+        const cJSON *item = cJSON_GetObjectItemCaseSensitive(place, parts[i].name);
+        const char *hex = cJSON_GetStringValue(item);
         good = good && hex != NULL && hex_decode(hex, strlen(hex), parts[i].bytes,
                                                  LEASE_PLACE_BYTES) == LEASE_PLACE_BYTES;
     }

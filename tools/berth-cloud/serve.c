@@ -187,7 +187,8 @@ static void handle(struct cloud *c, struct tls_request *r, bool goodbye)
         return respond_error(c, r, 503, method, "busy", err.text);
     struct buf *answer = pending_add(c, r);
     int64_t now_s = clock_wall().s;
-    int code = goodbye ? cloud_goodbye(c->store, &request, &c->policy, now_s, answer, &outcome, &err)
+    int code = goodbye ? cloud_goodbye(c->store, &request, &c->policy, now_s, answer, &outcome,
+                                       &err)
                        : cloud_validate(c->store, &request, expired, &c->policy, now_s, answer,
                                         &outcome, &err);
     if (code < 0)

@@ -115,7 +115,7 @@ struct verdict_view verdict_view(const struct verdict_core *v, struct mono_time 
         return invalid(view, "clock");
     if (wall.s >= v->config.license_not_after.s)
         return invalid(view, "expired");
-    if (wall.s < v->config.license_not_before.s)
+    if (wall.s < v->config.license_not_before.s - CLOCK_MARK_TOLERANCE_S)
         return invalid(view, "clock");
     int64_t left = v->last_ok.ms + v->config.grace_ms - now.ms;
     if (left <= 0)
