@@ -1,177 +1,26 @@
-// Connections: how many, of whom, and how long each may take for what.
+// Connections: their life, and how long each may take for what. At any time one is in one of three
+// hands: the handshake's or nobody's (watched by our loop), or libmicrohttpd's (watched by it).
 #include "common/http_internal.h"
 
-#include <arpa/inet.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
-// ---- addresses ----
+// ---- to and from libmicrohttpd ----
 
-static struct in6_addr address_key(const struct sockaddr *addr)
+// It watches the socket from here on, reads at once what is there already, and may close. The
+// connection is not to be touched after this.
+static void conn_serve(struct http_conn *c)
 {
-    struct in6_addr key = {0};
-    if (addr->sa_family == AF_INET6) {
-        memcpy(&key, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr, sizeof key);
-    } else if (addr->sa_family == AF_INET) {
-        key.s6_addr[10] = key.s6_addr[11] = 0xff; // mapped, as the same client shows on "::"
-        memcpy(&key.s6_addr[12], &((const struct sockaddr_in *)(const void *)addr)->sin_addr, 4);
-    }
-    return key;
-}
-
-static void address_format(const struct in6_addr *key, char out[static INET6_ADDRSTRLEN])
-{
-    if (IN6_IS_ADDR_V4MAPPED(key))
-        inet_ntop(AF_INET, &key->s6_addr[12], out, INET6_ADDRSTRLEN);
-    else
-        inet_ntop(AF_INET6, key, out, INET6_ADDRSTRLEN);
-}
-
-static struct http_peer **peer_find(struct http_server *s, const struct in6_addr *key)
-{
-    uint32_t words[4];
-    memcpy(words, key, sizeof words);
-    uint32_t hash = (words[0] * 31 + words[1]) * 31 + words[2] * 31 + words[3];
-    hash = hash * 2654435761u >> 22; // the upper 10 bits
-    struct http_peer **p = &s->peers[hash % HTTP_PEER_BUCKETS];
-    while (*p && memcmp(&(*p)->address, key, sizeof *key))
-        p = &(*p)->next;
-    return p;
-}
-
-static void peer_count(struct http_conn *c, const struct in6_addr *key)
-{
-    struct http_peer **p = peer_find(c->server, key);
-    if (!*p) {
-        *p = calloc(1, sizeof **p);
-        if (!*p)
-            abort();
-        (*p)->address = *key;
-    }
-    (*p)->connections++;
-    c->peer = *p;
-    c->server->connections++;
-}
-
-static void peer_uncount(struct http_conn *c)
-{
-    if (!c->peer)
-        return;
-    c->server->connections--;
-    if (--c->peer->connections == 0) {
-        struct http_peer **p = peer_find(c->server, &c->peer->address);
-        struct http_peer *gone = *p;
-        *p = gone->next;
-        free(gone);
-    }
-    c->peer = NULL;
-}
-
-// ---- limits ----
-
-static bool conn_busy(const struct http_conn *c)
-{
-    return c->current || c->answering || c->framing.phase == HTTP_PHASE_BODY;
-}
-
-// A new connection may be the good one, so that at the limit the one goes that has been silent
-// longest: first those that never sent a request, then those kept alive. NULL: all are at work.
-static struct http_conn *victim_find(struct http_server *s, const struct http_peer *peer)
-{
-    struct http_conn *best = NULL;
-    for (struct http_conn *c = s->conns; c; c = c->next) {
-        if (c->closing || conn_busy(c) || (peer && c->peer != peer))
-            continue;
-        bool served = c->framing.headers > 0, best_served = best && best->framing.headers > 0;
-        if (!best || (!served && best_served) ||
-            (served == best_served && c->since.ms <= best->since.ms))
-            best = c;
-    }
-    return best;
-}
-
-static bool make_room(struct http_server *s, const struct http_peer *peer, const char *reason,
-                      const char *address)
-{
-    http_server_refused(s, reason, address);
-    struct http_conn *victim = victim_find(s, peer);
-    if (victim)
-        http_conn_close(victim);
-    return victim != NULL;
-}
-
-enum MHD_Result http_conn_accept(void *cls, const struct sockaddr *addr, socklen_t len)
-{
-    struct http_server *s = cls;
-    const struct http_limits *limits = &s->options.limits;
-    struct in6_addr key = address_key(addr);
-    char address[INET6_ADDRSTRLEN];
-    address_format(&key, address);
-    const struct http_peer *peer = *peer_find(s, &key);
-    if (peer && peer->connections >= limits->connections_per_address &&
-        !make_room(s, peer, "connections-per-address", address))
-        return MHD_NO;
-    if (s->connections >= limits->connections && !make_room(s, NULL, "connections", address))
-        return MHD_NO;
-    return MHD_YES;
-}
-
-// ---- life ----
-
-void http_conn_close(struct http_conn *c)
-{
-    if (c->closing)
-        return;
-    c->closing = true;
-    peer_uncount(c);
-    shutdown(c->fd, SHUT_RDWR);
-    c->server->progress++;
-    http_server_kick(c->server);
-}
-
-static void conn_started(struct http_server *s, struct MHD_Connection *mhd, void **context)
-{
-    struct http_conn *c = calloc(1, sizeof *c);
-    if (!c)
-        abort();
-    c->server = s;
-    c->mhd = mhd;
-    c->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    if (s->options.tls)
-        c->session =
-            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
-    c->since = loop_now(s->loop);
-    c->next = s->conns;
-    c->prev = &s->conns;
-    if (c->next)
-        c->next->prev = &c->next;
-    s->conns = c;
-    struct in6_addr key = address_key(
-        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr);
-    address_format(&key, c->address);
-    peer_count(c, &key);
-    http_guard_attach(c);
-    if (c->session) {
-        c->credentials = http_credentials_ref(s->credentials);
-        if (http_tls_begin(c))
-            http_conn_close(c);
-    }
-    *context = c;
-}
-
-static void conn_closed(struct http_conn *c)
-{
+    static const struct sockaddr_in nowhere = {.sin_family = AF_INET}; // it need not know
     struct http_server *s = c->server;
-    if (c->session && !c->handshaken && !c->closing)
-        http_server_refused(s, "tls-handshake", c->address);
-    http_guard_detach(c);
-    peer_uncount(c);
-    *c->prev = c->next;
-    if (c->next)
-        c->next->prev = c->prev;
-    http_credentials_unref(&c->credentials);
-    free(c);
+    loop_fd_del(s->loop, &c->watch);
+    http_guard_pass(true);
+    MHD_add_connection(s->daemon, c->fd, (const struct sockaddr *)&nowhere, sizeof nowhere);
+    http_guard_pass(false);
+    http_server_kick(s);
 }
 
 void http_conn_notify(void *cls, struct MHD_Connection *mhd, void **context,
@@ -179,10 +28,133 @@ void http_conn_notify(void *cls, struct MHD_Connection *mhd, void **context,
 {
     struct http_server *s = cls;
     s->progress++;
-    if (code == MHD_CONNECTION_NOTIFY_STARTED)
-        conn_started(s, mhd, context);
-    else if (*context)
-        conn_closed(*context);
+    if (code != MHD_CONNECTION_NOTIFY_STARTED)
+        return; // close() follows
+    struct http_conn *c = http_guard_find(
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+    c->mhd = mhd;
+    *context = c;
+}
+
+static bool conn_watch(struct http_conn *c);
+
+void http_conn_released(struct http_conn *c)
+{
+    bool parked = c->parking && !c->closing && !c->server->stopping;
+    c->mhd = NULL;
+    c->parking = false;
+    if (!parked || !conn_watch(c))
+        http_conn_free(c);
+}
+
+// To libmicrohttpd a connection that is parked looks like one that its client has closed: recv says
+// so. Suspended and resumed, it has to look.
+static void conn_park(struct http_conn *c)
+{
+    c->parking = true;
+    MHD_suspend_connection(c->mhd);
+    MHD_resume_connection(c->mhd);
+    http_server_kick(c->server);
+}
+
+static bool conn_is_silent(const struct http_conn *c)
+{
+    return c->mhd && !c->current && !c->answering && c->framing.phase == HTTP_PHASE_IDLE &&
+           c->framing.requests == c->completed && !http_tls_has_rest(c);
+}
+
+// ---- life ----
+
+static void conn_shake_hands(struct http_conn *c)
+{
+    bool out = c->watch_out;
+    int r = http_tls_handshake(c);
+    if (r == -EAGAIN) {
+        if (c->watch_out != out)
+            loop_fd_mod(c->server->loop, &c->watch, c->watch_out ? EPOLLOUT : EPOLLIN);
+        return;
+    }
+    if (r) {
+        http_conn_free(c);
+        return;
+    }
+    c->handshaken = true;
+    // A resumed session brings the certificate in its ticket, and GnuTLS does not verify it again:
+    // the CA may have changed meanwhile.
+    if (!http_credentials_verify(c->credentials, c->session)) {
+        http_server_refused(c->server, "client-certificate", c->address);
+        http_conn_free(c);
+    } else if (http_tls_has_rest(c)) {
+        conn_serve(c);
+    } else if (c->watch_out) {
+        c->watch_out = false;
+        loop_fd_mod(c->server->loop, &c->watch, EPOLLIN);
+    }
+}
+
+static void on_watch(void *ctx, uint32_t events)
+{
+    struct http_conn *c = ctx;
+    if (c->closing)
+        http_conn_free(c);
+    else if (c->handshaken)
+        conn_serve(c);
+    else
+        conn_shake_hands(c);
+}
+
+static bool conn_watch(struct http_conn *c)
+{
+    return loop_fd_add(c->server->loop, &c->watch, c->fd, EPOLLIN, on_watch, c) == 0;
+}
+
+void http_conn_new(struct http_server *s, int fd, const struct in6_addr *address)
+{
+    struct http_conn *c = calloc(1, sizeof *c);
+    if (!c)
+        abort();
+    c->server = s;
+    c->fd = fd;
+    c->since = loop_now(s->loop);
+    c->next = s->conns;
+    c->prev = &s->conns;
+    if (c->next)
+        c->next->prev = &c->next;
+    s->conns = c;
+    http_peer_format(address, c->address);
+    http_peer_count(c, address);
+    c->handshaken = !s->options.tls;
+    if (!http_guard_attach(c) || (s->options.tls && http_tls_begin(c)) || !conn_watch(c))
+        http_conn_free(c);
+}
+
+void http_conn_free(struct http_conn *c)
+{
+    struct http_server *s = c->server;
+    loop_fd_del(s->loop, &c->watch);
+    if (!c->handshaken && !c->closing)
+        http_server_refused(s, "tls-handshake", c->address);
+    else if (c->session && !c->closing && !c->refusal_sent)
+        http_tls_bye(c);
+    http_tls_end(c);
+    http_peer_uncount(c);
+    *c->prev = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    http_guard_detach(c);
+    close(c->fd);
+    free(c);
+}
+
+void http_conn_close(struct http_conn *c)
+{
+    if (c->closing)
+        return;
+    c->closing = true;
+    http_peer_uncount(c);
+    shutdown(c->fd, SHUT_RDWR);
+    c->server->progress++;
+    http_server_kick(c->server);
 }
 
 // ---- deadlines ----
@@ -212,6 +184,8 @@ static void conn_check_input(struct http_conn *c)
                 conn_expire(c, "header-timeout");
         } else if (past(c, c->since, limits->idle_ms)) {
             conn_expire(c, NULL);
+        } else if (past(c, c->since, HTTP_PARK_MS) && conn_is_silent(c) && !c->parking) {
+            conn_park(c);
         }
         break;
     case HTTP_PHASE_HEADER:

@@ -67,7 +67,6 @@ static void answer(struct http_request *r, int status, const char *content_type,
         add_header(response, headers->name, headers->value);
     r->response = response;
     r->status = status;
-    r->has_body = len && len <= HTTP_ONE_RECORD_BYTES && strcmp(r->method, "HEAD");
 }
 
 void http_respond(struct http_request *r, int status, const char *content_type, const char *body,
@@ -151,7 +150,7 @@ static void dispatch(struct http_request *r)
 
 static enum MHD_Result queue(struct http_request *r, struct MHD_Connection *mhd)
 {
-    if (r->server->draining)
+    if (r->server->draining || r->conn->ended)
         add_header(r->response, "Connection", "close");
     r->queued = true;
     r->conn->answering = true;
@@ -241,7 +240,7 @@ const char *http_request_address(const struct http_request *r)
 const uint8_t *http_request_client_cert(const struct http_request *r, size_t *len)
 {
     *len = 0;
-    if (!r->conn || !r->conn->session || !r->conn->credentials->client_ca || !r->conn->verified)
+    if (!r->conn || !r->conn->session || !r->conn->credentials->client_ca)
         return NULL;
     unsigned n = 0;
     const gnutls_datum_t *peers = gnutls_certificate_get_peers(r->conn->session, &n);

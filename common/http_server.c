@@ -3,18 +3,11 @@
 #include "common/http_internal.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#define BACKLOG 4096
 #define PASSES_PER_TURN 64
-#define QUIET_PASSES_PLAIN 3
 #define DRAIN_SWEEP_MS 50
 // Connections that are being closed still count for libmicrohttpd.
 #define CLOSING_SLACK 256
@@ -62,11 +55,9 @@ static void drain_check(struct http_server *s)
 
 // Work can be left without any event to come: an answer takes up to three passes, and a buffer of
 // GnuTLS or of ours may hold more than one pass reads. So passes repeat while the last one moved
-// anything; what then waits, waits for the socket or for a handler. Plain answers leave unseen by
-// us: while there are some, it takes three passes without a move.
+// anything; what then waits, waits for the socket or for a handler.
 static void run_passes(struct http_server *s)
 {
-    int quiet = 0;
     for (int i = 0; s->run && i < PASSES_PER_TURN; i++) {
         uint64_t before = s->progress;
         http_guard_pass(true);
@@ -74,8 +65,7 @@ static void run_passes(struct http_server *s)
         http_guard_pass(false);
         if (s->refusals_waiting)
             http_conn_refuse_waiting(s);
-        quiet = s->progress == before ? quiet + 1 : 0;
-        s->run = quiet < (s->answers && !s->options.tls ? QUIET_PASSES_PLAIN : 1);
+        s->run = s->progress != before;
     }
 }
 
@@ -118,93 +108,33 @@ static void on_sweep(void *ctx)
     sweep_arm(s);
 }
 
-// ---- listening ----
-
-static int listen_on(const struct addrinfo *a)
-{
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    int on = 1, off = 0;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    // Inherited by the accepted ones: without it a TLS 1.2 handshake takes 40 ms longer.
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (a->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, BACKLOG)) {
-        int r = -errno;
-        close(fd);
-        return r;
-    }
-    return fd;
-}
-
-static int server_listen(const struct http_server_options *o, struct error *err)
-{
-    char port[8];
-    snprintf(port, sizeof port, "%u", o->port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *list = NULL;
-    int r = getaddrinfo(o->host && *o->host ? o->host : NULL, port, &hints, &list);
-    if (r)
-        return error_set(err, "cannot resolve %s: %s", o->host, gai_strerror(r)), -EADDRNOTAVAIL;
-    int fd = -EADDRNOTAVAIL;
-    for (struct addrinfo *a = list; a && fd < 0; a = a->ai_next)
-        fd = listen_on(a);
-    freeaddrinfo(list);
-    if (fd < 0)
-        error_set(err, "cannot listen at %s port %u: %s", o->host, o->port, strerror(-fd));
-    return fd;
-}
-
-static uint16_t socket_port(int fd)
-{
-    struct sockaddr_storage addr;
-    socklen_t len = sizeof addr;
-    if (getsockname(fd, (struct sockaddr *)&addr, &len))
-        return 0;
-    if (addr.ss_family == AF_INET6)
-        return ntohs(((struct sockaddr_in6 *)&addr)->sin6_port);
-    return ntohs(((struct sockaddr_in *)&addr)->sin_port);
-}
-
 // ---- life ----
 
-static struct MHD_Daemon *daemon_start(struct http_server *s, int fd)
+static struct MHD_Daemon *daemon_start(struct http_server *s)
 {
-    unsigned flags = MHD_USE_EPOLL | (s->options.tls ? MHD_USE_TLS : 0);
-    struct MHD_OptionItem tls_items[] = {
-        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)http_tls_priorities},
-        {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(uintptr_t)http_tls_refuse_own},
-        {MHD_OPTION_END, 0, NULL},
-    };
-    struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+    // TURBO: it reads at once from a connection that it is given. Nothing is ever left suspended;
+    // that it may be is what http_conn.c needs to make it look at a connection.
     return MHD_start_daemon(
-        flags, 0, http_conn_accept, s, http_request_access, s, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_CONNECTION_LIMIT, s->options.limits.connections + CLOSING_SLACK,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
-        0u, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, http_request_completed, s,
-        MHD_OPTION_NOTIFY_CONNECTION, http_conn_notify, s, MHD_OPTION_ARRAY,
-        s->options.tls ? tls_items : none, MHD_OPTION_END);
+        MHD_USE_EPOLL | MHD_USE_TURBO | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0,
+        NULL, NULL, http_request_access, s, MHD_OPTION_CONNECTION_LIMIT,
+        s->options.limits.connections + CLOSING_SLACK, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HTTP_POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_NOTIFY_COMPLETED, http_request_completed, s, MHD_OPTION_NOTIFY_CONNECTION,
+        http_conn_notify, s, MHD_OPTION_END);
 }
 
 static int server_start(struct http_server *s, struct error *err)
 {
-    int fd = server_listen(&s->options, err);
-    if (fd < 0)
-        return fd;
-    s->port = socket_port(fd);
-    s->daemon = daemon_start(s, fd);
-    if (!s->daemon) // which has closed fd
-        return error_set(err, "cannot start the HTTP server at port %u", s->port), -EIO;
+    s->daemon = daemon_start(s);
+    if (!s->daemon)
+        return error_set(err, "cannot start the HTTP server"), -EIO;
     int epoll_fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     int r = loop_fd_add(s->loop, &s->epoll, epoll_fd, EPOLLIN, on_epoll, s);
     if (r)
         return error_set(err, "cannot watch the HTTP server: %s", strerror(-r)), r;
     loop_hook_add(s->loop, LOOP_TURN, &s->turn, on_turn, s);
     sweep_arm(s);
-    s->run = true; // the first pass registers the listening socket
-    return 0;
+    return http_listen_start(s, err);
 }
 
 int http_server_new(struct http_server **out, struct loop *loop,
@@ -224,12 +154,7 @@ int http_server_new(struct http_server **out, struct loop *loop,
     };
     loop_timer_init(&s->kick, on_kick, s);
     loop_timer_init(&s->sweep, on_sweep, s);
-    int r = 0;
-    if (options->tls) {
-        if (gnutls_session_ticket_key_generate(&s->ticket_key) < 0)
-            abort();
-        r = http_credentials_new(&s->credentials, options->tls, err);
-    }
+    int r = options->tls ? http_tls_setup(s, err) : 0;
     if (!r)
         r = server_start(s, err);
     if (r)
@@ -243,15 +168,17 @@ void http_server_free(struct http_server **server)
     struct http_server *s = *server;
     if (!s)
         return;
+    s->stopping = true;
+    http_listen_stop(s);
     loop_fd_del(s->loop, &s->epoll);
     loop_hook_del(s->loop, LOOP_TURN, &s->turn);
     if (s->daemon)
-        MHD_stop_daemon(s->daemon); // closes what is open; requests that wait become dead ones
+        MHD_stop_daemon(s->daemon); // gives back what it has; requests that wait become dead ones
+    while (s->conns)
+        http_conn_free(s->conns);
     loop_timer_cancel(s->loop, &s->kick);
     loop_timer_cancel(s->loop, &s->sweep);
-    http_credentials_unref(&s->credentials);
-    if (s->ticket_key.data)
-        gnutls_free(s->ticket_key.data);
+    http_tls_teardown(s);
     free(s);
     *server = NULL;
 }
@@ -301,9 +228,7 @@ void http_server_drain(struct http_server *s, struct mono_time deadline, void (*
     s->drain_deadline = deadline;
     s->drain_done = done;
     s->drain_ctx = ctx;
-    int fd = MHD_quiesce_daemon(s->daemon);
-    if (fd >= 0)
-        close(fd);
+    http_listen_stop(s);
     sweep_arm(s);
     http_server_kick(s);
 }

@@ -1,15 +1,20 @@
+// TLS sessions: set up, handshake, and the two directions of bytes.
+//
+// GnuTLS reads the five bytes of a record's header first and then the record; here one recv fetches
+// all there is, into a buffer that all connections share, as they take turns. What a turn leaves in
+// it (libmicrohttpd had no more room) is kept with the connection until it is asked for.
 #include "common/http_internal.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
-// TLS 1.2 with forward secrecy and AEAD only, and TLS 1.3. libmicrohttpd's own default would let
-// TLS 1.0 and CBC in.
-const char http_tls_priorities[] =
+#define RECORD_BYTES 16384
+#define IN_BYTES (RECORD_BYTES + 1024) // a whole record at least
+
+// TLS 1.2 with forward secrecy and AEAD only, and TLS 1.3. The default would let TLS 1.0 and CBC
+// in.
+static const char priorities[] =
     "NONE:+VERS-TLS1.3:+VERS-TLS1.2:+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-GCM:+AEAD:+SHA256:"
     "+SHA384:+ECDHE-ECDSA:+ECDHE-RSA:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:"
     "+SIGN-ECDSA-SECP256R1-SHA256:+SIGN-ECDSA-SECP384R1-SHA384:+SIGN-ECDSA-SHA256:"
@@ -17,202 +22,236 @@ const char http_tls_priorities[] =
     "+SIGN-RSA-PSS-RSAE-SHA384:+SIGN-RSA-SHA256:+SIGN-RSA-SHA384:+CTYPE-X509:"
     "%SERVER_PRECEDENCE:%SAFE_RENEGOTIATION";
 
-static void credentials_free(struct http_credentials *c)
-{
-    if (c->certificate)
-        gnutls_x509_crt_deinit(c->certificate);
-    if (c->x509)
-        gnutls_certificate_free_credentials(c->x509);
-    free(c);
-}
-
-struct http_credentials *http_credentials_ref(struct http_credentials *c)
-{
-    c->refs++;
-    return c;
-}
-
-void http_credentials_unref(struct http_credentials **c)
-{
-    if (*c && --(*c)->refs == 0)
-        credentials_free(*c);
-    *c = NULL;
-}
-
-static int certificate_load(struct http_credentials *c, const char *path, struct error *err)
-{
-    gnutls_datum_t pem = {0};
-    int r = gnutls_load_file(path, &pem);
-    if (r < 0)
-        return error_set(err, "cannot read the certificate %s: %s", path, gnutls_strerror(r)),
-               -EINVAL;
-    gnutls_x509_crt_t *list = NULL;
-    unsigned n = 0;
-    r = gnutls_x509_crt_list_import2(&list, &n, &pem, GNUTLS_X509_FMT_PEM, 0);
-    gnutls_free(pem.data);
-    if (r < 0 || !n)
-        return error_set(err, "no certificate in %s", path), -EINVAL;
-    c->certificate = list[0];
-    c->until = WALL_MAX;
-    for (unsigned i = 0; i < n; i++) {
-        time_t end = gnutls_x509_crt_get_expiration_time(list[i]);
-        if (end != (time_t)-1 && end < c->until.s)
-            c->until.s = end;
-        if (i)
-            gnutls_x509_crt_deinit(list[i]);
-    }
-    gnutls_free(list);
-    return 0;
-}
-
-static int credentials_load(struct http_credentials *c, const struct http_tls *tls,
-                            struct error *err)
-{
-    int r = gnutls_certificate_allocate_credentials(&c->x509);
-    if (r < 0)
-        abort();
-    r = certificate_load(c, tls->certificate_file, err);
-    if (r)
-        return r;
-    r = gnutls_certificate_set_x509_key_file(c->x509, tls->certificate_file, tls->key_file,
-                                             GNUTLS_X509_FMT_PEM);
-    if (r < 0)
-        return error_set(err, "certificate %s and key %s: %s", tls->certificate_file, tls->key_file,
-                         gnutls_strerror(r)),
-               -EINVAL;
-    if (tls->client_ca_file) {
-        r = gnutls_certificate_set_x509_trust_file(c->x509, tls->client_ca_file,
-                                                   GNUTLS_X509_FMT_PEM);
-        if (r <= 0)
-            return error_set(err, "no CA certificate in %s", tls->client_ca_file), -EINVAL;
-        c->client_ca = true;
-        c->client_required = tls->client_required;
-    } else if (tls->client_required) {
-        return error_set(err, "client certificates are required, but there is no CA for them"),
-               -EINVAL;
-    }
-    return 0;
-}
-
-int http_credentials_new(struct http_credentials **out, const struct http_tls *tls,
-                         struct error *err)
-{
-    struct http_credentials *c = calloc(1, sizeof *c);
-    if (!c)
-        abort();
-    c->refs = 1;
-    int r = credentials_load(c, tls, err);
-    if (r) {
-        credentials_free(c);
-        return r;
-    }
-    *out = c;
-    return 0;
-}
-
-bool http_credentials_name(const struct http_credentials *c, const char *host, size_t len)
-{
-    char name[256];
-    if (len > 2 && host[0] == '[' && host[len - 1] == ']') {
-        host++;
-        len -= 2;
-    }
-    if (!len || len >= sizeof name || memchr(host, 0, len))
-        return false;
-    memcpy(name, host, len);
-    name[len] = 0;
-    return gnutls_x509_crt_check_hostname2(c->certificate, name, 0) != 0;
-}
-
-// Never asked: each connection gets the server's credentials before its handshake. Without a
-// certificate or such a function libmicrohttpd does not start.
-int http_tls_refuse_own(gnutls_session_t session, const gnutls_datum_t *ca, int n,
-                        const gnutls_pk_algorithm_t *algos, int algos_n, gnutls_pcert_st **pcert,
-                        unsigned *pcert_n, gnutls_privkey_t *key)
-{
-    return -1;
-}
-
-// ---- client certificates ----
-
-static bool client_verified(gnutls_session_t session, const struct http_credentials *c)
-{
-    if (!c->client_ca)
-        return true;
-    unsigned n = 0;
-    if (!gnutls_certificate_get_peers(session, &n) || !n)
-        return !c->client_required;
-    gnutls_typed_vdata_st purpose = {.type = GNUTLS_DT_KEY_PURPOSE_OID,
-                                     .data = (unsigned char *)(uintptr_t)GNUTLS_KP_TLS_WWW_CLIENT};
-    unsigned status = 0;
-    return gnutls_certificate_verify_peers(session, &purpose, 1, &status) == 0 && !status;
-}
-
-static int verify_in_handshake(gnutls_session_t session)
-{
-    struct http_conn *c = gnutls_db_get_ptr(session);
-    return c && client_verified(session, c->credentials) ? 0 : GNUTLS_E_CERTIFICATE_ERROR;
-}
-
-// A resumed session brings the certificate in its ticket, and GnuTLS does not verify it again: the
-// CA may have changed meanwhile.
-bool http_tls_verified(struct http_conn *c)
-{
-    if (!c->verified)
-        c->verified = client_verified(c->session, c->credentials);
-    return c->verified;
-}
+// Of the connection that is at work; empty between the functions below.
+static struct {
+    size_t at, len;
+    uint8_t bytes[IN_BYTES];
+} in;
+static uint8_t out[RECORD_BYTES];
 
 // ---- transport ----
-// GnuTLS reads the five bytes of a record header first and then the record. One recv for both.
+
+static size_t hand_over(void *data, size_t len, const uint8_t *bytes, size_t *at, size_t end)
+{
+    size_t n = end - *at < len ? end - *at : len;
+    memcpy(data, bytes + *at, n);
+    *at += n;
+    return n;
+}
 
 static ssize_t pull(gnutls_transport_ptr_t ptr, void *data, size_t len)
 {
     struct http_conn *c = ptr;
-    if (c->pull_at == c->pull_len) {
-        c->pull_at = c->pull_len = 0;
-        if (len >= sizeof c->pull)
-            return recv(c->fd, data, len, 0);
-        ssize_t n = recv(c->fd, c->pull, sizeof c->pull, 0);
+    if (c->rest) {
+        size_t n = hand_over(data, len, c->rest, &c->rest_at, c->rest_len);
+        if (c->rest_at == c->rest_len) {
+            free(c->rest);
+            c->rest = NULL;
+        }
+        return (ssize_t)n;
+    }
+    if (in.at == in.len) {
+        ssize_t n = http_raw_recv(c->fd, in.bytes, sizeof in.bytes, 0);
+        c->drained = n < (ssize_t)sizeof in.bytes;
+        in.at = 0;
+        in.len = n > 0 ? (size_t)n : 0;
         if (n <= 0)
             return n;
-        c->pull_len = (size_t)n;
     }
-    size_t n = c->pull_len - c->pull_at;
-    if (n > len)
-        n = len;
-    memcpy(data, c->pull + c->pull_at, n);
-    c->pull_at += n;
-    c->server->progress++;
-    return (ssize_t)n;
+    return (ssize_t)hand_over(data, len, in.bytes, &in.at, in.len);
+}
+
+// Ends what began with the first pull: the shared buffer is free for others.
+static void pull_end(struct http_conn *c)
+{
+    if (in.at < in.len) { // c->rest was used up before anything came in
+        c->rest_at = 0;
+        c->rest_len = in.len - in.at;
+        c->rest = malloc(c->rest_len);
+        if (!c->rest)
+            abort();
+        memcpy(c->rest, in.bytes + in.at, c->rest_len);
+    }
+    in.at = in.len = 0;
 }
 
 static int pull_timeout(gnutls_transport_ptr_t ptr, unsigned ms)
 {
-    struct http_conn *c = ptr;
-    if (c->pull_at < c->pull_len)
-        return 1;
-    struct pollfd p = {.fd = c->fd, .events = POLLIN};
-    // Never waits: this is the only thread.
-    return poll(&p, 1, 0);
+    return 1; // never waits, this is the only thread: pull says EAGAIN
+}
+
+static ssize_t push(gnutls_transport_ptr_t ptr, const giovec_t *iov, int n)
+{
+    const struct http_conn *c = ptr;
+    const struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
+    return http_raw_sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+}
+
+// ---- sessions ----
+
+int http_tls_setup(struct http_server *s, struct error *err)
+{
+    if (gnutls_session_ticket_key_generate(&s->ticket_key) < 0 ||
+        gnutls_priority_init(&s->priorities, priorities, NULL) < 0)
+        abort();
+    return http_credentials_new(&s->credentials, s->options.tls, err);
+}
+
+void http_tls_teardown(struct http_server *s)
+{
+    http_credentials_unref(&s->credentials);
+    if (s->priorities)
+        gnutls_priority_deinit(s->priorities);
+    if (s->ticket_key.data)
+        gnutls_free(s->ticket_key.data);
+}
+
+static int verify_in_handshake(gnutls_session_t session)
+{
+    const struct http_conn *c = gnutls_session_get_ptr(session);
+    return http_credentials_verify(c->credentials, session) ? 0 : GNUTLS_E_CERTIFICATE_ERROR;
 }
 
 int http_tls_begin(struct http_conn *c)
 {
-    gnutls_session_t session = c->session;
-    gnutls_db_set_ptr(session, c);
-    if (gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, c->credentials->x509) < 0)
+    struct http_server *s = c->server;
+    if (gnutls_init(&c->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL) < 0)
+        return -EIO;
+    c->credentials = http_credentials_ref(s->credentials);
+    gnutls_session_set_ptr(c->session, c);
+    if (gnutls_priority_set(c->session, s->priorities) < 0 ||
+        gnutls_credentials_set(c->session, GNUTLS_CRD_CERTIFICATE, c->credentials->x509) < 0)
         return -EIO;
     // A key of our own for tickets, of which GnuTLS derives a new one each few hours.
-    if (gnutls_session_ticket_enable_server(session, &c->server->ticket_key) < 0)
+    if (gnutls_session_ticket_enable_server(c->session, &s->ticket_key) < 0)
         return -EIO;
     if (c->credentials->client_ca) {
-        gnutls_certificate_server_set_request(
-            session, c->credentials->client_required ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_REQUEST);
-        gnutls_session_set_verify_function(session, verify_in_handshake);
+        gnutls_certificate_server_set_request(c->session, c->credentials->client_required
+                                                              ? GNUTLS_CERT_REQUIRE
+                                                              : GNUTLS_CERT_REQUEST);
+        gnutls_session_set_verify_function(c->session, verify_in_handshake);
     }
-    gnutls_transport_set_ptr2(session, c, (gnutls_transport_ptr_t)(intptr_t)c->fd);
-    gnutls_transport_set_pull_function(session, pull);
-    gnutls_transport_set_pull_timeout_function(session, pull_timeout);
+    gnutls_transport_set_ptr(c->session, c);
+    gnutls_transport_set_pull_function(c->session, pull);
+    gnutls_transport_set_pull_timeout_function(c->session, pull_timeout);
+    gnutls_transport_set_vec_push_function(c->session, push);
     return 0;
+}
+
+void http_tls_end(struct http_conn *c)
+{
+    if (c->session)
+        gnutls_deinit(c->session);
+    http_credentials_unref(&c->credentials);
+    free(c->rest);
+}
+
+int http_tls_handshake(struct http_conn *c)
+{
+    int r;
+    do
+        r = gnutls_handshake(c->session);
+    while (r < 0 && r != GNUTLS_E_AGAIN && !gnutls_error_is_fatal(r));
+    pull_end(c);
+    if (r == GNUTLS_E_AGAIN) {
+        c->watch_out = gnutls_record_get_direction(c->session) == 1;
+        return -EAGAIN;
+    }
+    if (r < 0) {
+        gnutls_alert_send_appropriate(c->session, r);
+        return -EIO;
+    }
+    return 0;
+}
+
+void http_tls_bye(struct http_conn *c)
+{
+    (void)gnutls_bye(c->session, GNUTLS_SHUT_WR); // a client that does not take it goes without
+}
+
+// ---- records ----
+
+bool http_tls_has_rest(const struct http_conn *c)
+{
+    return c->session && (c->rest || gnutls_record_check_pending(c->session));
+}
+
+static bool more_to_read(const struct http_conn *c)
+{
+    return in.at < in.len || !c->drained || http_tls_has_rest(c);
+}
+
+ssize_t http_tls_recv(struct http_conn *c, void *data, size_t len)
+{
+    size_t got = 0;
+    int error = EAGAIN;
+    while (got < len && !c->ended) {
+        ssize_t n = gnutls_record_recv(c->session, (uint8_t *)data + got, len - got);
+        if (n > 0)
+            got += (size_t)n;
+        else if (n == 0)
+            c->ended = true;
+        else if (n != GNUTLS_E_AGAIN && n != GNUTLS_E_INTERRUPTED)
+            c->ended = true, error = ECONNRESET;
+        // A message that is not data, as a key update, ends a call too although more is there.
+        if (!more_to_read(c))
+            break;
+    }
+    pull_end(c);
+    if (got || (c->ended && error == EAGAIN))
+        return (ssize_t)got;
+    errno = error;
+    return -1;
+}
+
+// The next bytes of iov from `skip` on, as one piece of at most a record.
+static size_t gather(const struct iovec *iov, size_t n, size_t skip, const uint8_t **piece)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < n && len < sizeof out; i++) {
+        if (skip >= iov[i].iov_len) {
+            skip -= iov[i].iov_len;
+            continue;
+        }
+        const uint8_t *from = (const uint8_t *)iov[i].iov_base + skip;
+        size_t part = iov[i].iov_len - skip;
+        skip = 0;
+        if (!len && (i + 1 == n || part >= sizeof out)) {
+            *piece = from;
+            return part;
+        }
+        part = part < sizeof out - len ? part : sizeof out - len;
+        memcpy(out + len, from, part);
+        len += part;
+    }
+    *piece = out;
+    return len;
+}
+
+// What does not fit into the socket GnuTLS keeps, and says how much that was when it has gone.
+// Until then the caller is told that nothing was taken, so that it offers the same bytes again.
+ssize_t http_tls_send(struct http_conn *c, const struct iovec *iov, size_t n)
+{
+    size_t total = 0;
+    ssize_t r = 0;
+    for (size_t i = 0; i < n; i++)
+        total += iov[i].iov_len;
+    if (c->unsent && (r = gnutls_record_send(c->session, NULL, 0)) >= 0) {
+        c->unsent = false;
+        c->taken += (size_t)r;
+    }
+    size_t sent = c->taken < total ? c->taken : total;
+    c->taken -= sent;
+    while (r >= 0 && sent < total) {
+        const uint8_t *piece;
+        size_t len = gather(iov, n, sent, &piece);
+        r = gnutls_record_send(c->session, piece, len);
+        if (r > 0)
+            sent += (size_t)r;
+        c->unsent = r == GNUTLS_E_AGAIN || r == GNUTLS_E_INTERRUPTED;
+    }
+    if (sent || !total)
+        return (ssize_t)sent;
+    errno = c->unsent ? EAGAIN : ECONNRESET;
+    return -1;
 }
