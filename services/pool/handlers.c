@@ -35,7 +35,7 @@ void fail_field(void *data, const char *field, const char *reason)
     rpc_fail(data, &e);
 }
 
-static void fail_session(void *data, enum pool_session_state state)
+void fail_session(void *data, enum pool_session_state state)
 {
     static const char *const messages[POOL_SESSION_STATES] = {
         [POOL_SESSION_UNKNOWN] = "there is no such session: request a new one",
@@ -55,6 +55,15 @@ static void fail_session(void *data, enum pool_session_state state)
     e.code = SESSION_INVALID;
     e.reason = text(pool_session_state_name(state));
     e.message = text(messages[state]);
+    rpc_fail(data, &e);
+}
+
+void fail_unavailable(void *data, const char *service, const char *message)
+{
+    Berth__Error e = BERTH__ERROR__INIT;
+    e.code = UNAVAILABLE;
+    e.service = text(service);
+    e.message = text(message);
     rpc_fail(data, &e);
 }
 
@@ -81,15 +90,14 @@ bool may_issue(struct pool_service *s, void *data)
     bool licensed = verdict_watch_may_issue(s->verdict, &e);
     if (licensed && s->open)
         return true;
-    if (licensed) {
-        e.code = UNAVAILABLE;
-        e.service = text("borrow");
-        e.message =
-            text("the server does not know yet which seats are borrowed, and gives out none "
-                 "until it does: try again in a few seconds; if it stays so, berth-borrow "
-                 "does not run, and its log says why");
-    }
-    rpc_fail(data, &e);
+    if (licensed)
+        fail_unavailable(
+            data, "borrow",
+            "the server does not know yet which seats are borrowed, and gives out none "
+            "until it does: try again in a few seconds; if it stays so, berth-borrow "
+            "does not run, and its log says why");
+    else
+        rpc_fail(data, &e);
     return false;
 }
 
@@ -174,15 +182,22 @@ static void revalidate_session(Berth__Pool_Service *rpc, const Berth__Revalidate
     struct session_id id;
     uint32_t within_s = 0;
     enum pool_session_state state = POOL_SESSION_UNKNOWN;
-    if (!session_id_parse(input->session_id, strlen(input->session_id), &id))
+    bool known = !session_id_parse(input->session_id, strlen(input->session_id), &id);
+    if (input->has_nonce && !proof_possible(s, known ? &id : NULL, data))
+        return;
+    if (known)
         state = pool_revalidate(s->pool, &id, service_now(s), &within_s);
     if (state) {
         fail_session(data, state);
         return;
     }
+    struct grantor_grant grant = {.message = BERTH__GRANT__INIT};
     Berth__RevalidateSessionReply reply = BERTH__REVALIDATE_SESSION_REPLY__INIT;
     reply.revalidate_within_s = within_s;
-    closure(&reply, data);
+    reply.grant = input->has_nonce ? &grant.message : NULL;
+    if (!input->has_nonce || proof_make(s, &id, input->nonce, within_s, &grant, data))
+        closure(&reply, data);
+    grantor_clear(&grant);
 }
 
 static void answer_ended(enum pool_session_state state, Berth__Empty_Closure closure, void *data)

@@ -8,6 +8,7 @@
 #include "common/verdict_watch.h"
 #include "pool.pb-c.h"
 #include "services/pool/core/pool.h"
+#include "services/pool/grantor.h"
 #include "services/pool/journal.h"
 #include "services/pool/scan.h"
 #include "services/pool/watcher.h"
@@ -30,6 +31,7 @@ struct pool_service {
     struct rpc_metrics rpc_metrics;
     char *rpc_url;
     struct verdict_watch *verdict;
+    struct grantor *grantor;
     struct http_server *listener;
     struct watcher *watcher;
     struct crypto_ca *vendor_ca;
@@ -73,6 +75,11 @@ void borrows_init(struct pool_service *s);
 void borrows_fini(struct pool_service *s);
 void license_texts_clear(struct pool_service *s);
 
+// proof.c. False: answered already. id (may be NULL): of the session that it will be for.
+bool proof_possible(struct pool_service *s, const struct session_id *id, void *data);
+bool proof_make(struct pool_service *s, const struct session_id *id, ProtobufCBinaryData nonce,
+                uint32_t within_s, struct grantor_grant *out, void *data);
+
 // service.c: what may begin once borrow has said which seats are borrowed
 void borrows_known(struct pool_service *s);
 
@@ -86,6 +93,8 @@ struct ref {
 void ref_fill(struct ref *r, const struct pool_license_ref *from);
 char *text(const char *s); // protobuf-c has no const; nothing here writes to them
 struct pool_service *service_of(Berth__Pool_Service *rpc);
+void fail_session(void *data, enum pool_session_state state);                // 1003
+void fail_unavailable(void *data, const char *service, const char *message); // 1011
 void fail_field(void *data, const char *field, const char *reason);
 enum { CALLER_CLIENTS = 1, CALLER_BORROW = 2 }; // who speaks for clients or administrators; borrow
 bool may_call(void *data, unsigned callers);    // false: answered already

@@ -101,6 +101,8 @@ size_t report_conditions(void *ctx, struct ops_condition *out, size_t max)
         {"borrow", s->borrows_known,
          "berth-borrow has not said yet which seats are borrowed: is it running, and is rpc.pool "
          "right for it?"},
+        {"grants", grantor_ready(s->grantor),
+         "berth-trust has not certified the key that signs grants yet"},
     };
     size_t n = sizeof all / sizeof *all;
     for (size_t i = 0; i < n && i < max; i++) {

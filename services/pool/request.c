@@ -12,13 +12,13 @@
 #define NO_LICENSE 1001
 #define NO_SEAT 1002
 #define RATE_LIMITED 1010
-#define UNAVAILABLE 1011
 
 #define INSTANCE_ID_MAX_BYTES (4 * 128) // 128 characters
 
 // A request that got a session; its answer waits for the end of the turn. The strings of `license`
 // hold until then, since licenses are loaded between turns.
 struct granted {
+    const Berth__RequestSessionCall *call;
     Berth__RequestSessionReply_Closure closure;
     void *data;
     struct session_id id;
@@ -120,13 +120,10 @@ static void fail_client_limit(const struct pool_result *r, void *data)
 
 static void fail_unwritable(void *data)
 {
-    Berth__Error e = BERTH__ERROR__INIT;
-    e.code = UNAVAILABLE;
-    e.service = text("pool");
-    e.message = text("the server cannot write its sessions to disk, and gives out no new one until "
+    fail_unavailable(data, "pool",
+                     "the server cannot write its sessions to disk, and gives out no new one until "
                      "it can; those that live go on: the administrator must look at the disk of "
                      "sessions.state_dir");
-    rpc_fail(data, &e);
 }
 
 static void answer_later(struct pool_service *s, const struct granted *g)
@@ -146,7 +143,7 @@ void request_session(Berth__Pool_Service *rpc, const Berth__RequestSessionCall *
     struct pool_service *s = service_of(rpc);
     struct pool_request request;
     if (!may_call(data, CALLER_CLIENTS) || !read_request(input, &request, data) ||
-        !may_issue(s, data))
+        !may_issue(s, data) || (input->has_nonce && !proof_possible(s, NULL, data)))
         return;
     struct session_id random;
     crypto_random(&random, sizeof random);
@@ -155,7 +152,8 @@ void request_session(Berth__Pool_Service *rpc, const Berth__RequestSessionCall *
     switch (outcome) {
     case POOL_GRANTED:
     case POOL_EXISTING:
-        answer_later(s, &(struct granted){.closure = closure,
+        answer_later(s, &(struct granted){.call = input,
+                                          .closure = closure,
                                           .data = data,
                                           .id = result.id,
                                           .license = result.license,
@@ -180,17 +178,25 @@ void request_session(Berth__Pool_Service *rpc, const Berth__RequestSessionCall *
     }
 }
 
-static void answer_granted(const struct granted *g)
+static void answer_granted(struct pool_service *s, const struct granted *g)
 {
     struct ref ref;
     char id[SESSION_ID_TEXT_BYTES];
+    struct grantor_grant grant = {.message = BERTH__GRANT__INIT};
+    bool proven = g->call->has_nonce;
+    if (proven && !proof_make(s, &g->id, g->call->nonce, g->within_s, &grant, g->data)) {
+        grantor_clear(&grant);
+        return; // the client does not know of the session, which runs out
+    }
     ref_fill(&ref, &g->license);
     session_id_format(&g->id, id);
     Berth__RequestSessionReply reply = BERTH__REQUEST_SESSION_REPLY__INIT;
     reply.session_id = id;
     reply.revalidate_within_s = g->within_s;
     reply.license = &ref.message;
+    reply.grant = proven ? &grant.message : NULL;
     g->closure(&reply, g->data);
+    grantor_clear(&grant);
     log_debug("session.granted", LOG_ID("session", id), LOG_S("uuid", g->license.uuid),
               LOG_S("feature", g->license.feature));
 }
@@ -203,7 +209,7 @@ void requests_answer(struct pool_service *s, bool written)
         if (!written && g->fresh)
             pool_end(s->pool, &g->id, service_now(s));
         if (written || pool_session_get(s->pool, &g->id, service_now(s), &session))
-            answer_granted(g);
+            answer_granted(s, g);
         else
             fail_unwritable(g->data);
     }

@@ -174,6 +174,7 @@ static void verdict_changed(void *ctx)
     const Berth__Verdict *v = verdict_watch_last(s->verdict);
     if (!v)
         return;
+    grantor_wake(s->grantor, v->server_id);
     uint8_t digest[32];
     keys_digest(v, digest);
     if (!memcmp(digest, s->keys_digest, sizeof digest))
@@ -262,6 +263,10 @@ static int serve(struct pool_service *s, const struct config *config, struct err
     if (r < 0)
         return error_set(err, "rpc.trust: %s: %s", config->rpc.trust, strerror(-r)),
                DAEMON_EXIT_FAULT;
+    r = grantor_new(&s->grantor, s->loop, config->rpc.trust, &rpc);
+    if (r < 0)
+        return error_set(err, "rpc.trust: %s: %s", config->rpc.trust, strerror(-r)),
+               DAEMON_EXIT_FAULT;
     handlers_init(s);
     s->rpc_metrics = rpc;
     s->rpc_url = must(strdup(config->rpc.pool));
@@ -315,6 +320,7 @@ void pool_service_free(void *service)
     http_server_free(&s->listener);
     rpc_server_free(&s->server);
     verdict_watch_free(&s->verdict);
+    grantor_free(&s->grantor);
     watcher_free(&s->watcher);
     crypto_ca_free(&s->vendor_ca);
     journal_free(&s->journal);

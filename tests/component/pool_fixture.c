@@ -1,5 +1,6 @@
 #include "tests/component/pool_fixture.h"
 
+#include "common/clock.h"
 #include "common/core/buf.h"
 #include "common/core/license_block.h"
 #include "common/core/text.h"
@@ -24,6 +25,70 @@ static void trust_watch(Berth__Trust_Service *service, const Berth__WatchCall *i
     (void)service;
     (void)input;
     closure(&fixture->verdict, data); // at once: the watch then asks again a little later
+}
+
+// As berth-trust does it.
+static void trust_delegate(Berth__Trust_Service *service, const Berth__DelegateCall *input,
+                           Berth__DelegateReply_Closure closure, void *data)
+{
+    (void)service;
+    struct pool_fixture *f = fixture;
+    if (!f->delegates) {
+        Berth__Error e = BERTH__ERROR__INIT;
+        e.code = 1011;
+        e.message = (char *)(uintptr_t) "no";
+        rpc_fail(data, &e);
+        return;
+    }
+    struct wall_time from = {clock_wall().s + f->clock_ahead_s};
+    struct wall_time until = {from.s + f->delegation_s};
+    char key[64], dates[2][32], payload[512], text[1024], part[700];
+    uint8_t signature[512];
+    size_t len = sizeof signature;
+    base64_encode(input->public_key.data, input->public_key.len, key);
+    snprintf(payload, sizeof payload,
+             GRANT_DELEGATION_LABEL "{\"format\":1,\"key\":\"%s\",\"serverId\":\"%s\","
+                                    "\"validFrom\":\"%s\",\"validUntil\":\"%s\"}",
+             key, f->verdict.server_id, wall_format(from, dates[0]), wall_format(until, dates[1]));
+    assert_int_equal(crypto_sign(f->server_key, payload, strlen(payload), signature, &len), 0);
+    const char *unlabelled = payload + strlen(GRANT_DELEGATION_LABEL);
+    base64_encode((const uint8_t *)unlabelled, strlen(unlabelled), part);
+    size_t n = (size_t)snprintf(text, sizeof text, "{\"format\":1,\"payload\":\"%s\",", part);
+    base64_encode(signature, len, part);
+    n += (size_t)snprintf(text + n, sizeof text - n, "\"signature\":\"%s\"}", part);
+    Berth__DelegateReply reply = BERTH__DELEGATE_REPLY__INIT;
+    reply.delegation = (ProtobufCBinaryData){n, (uint8_t *)text};
+    reply.certificate = f->server_pem;
+    reply.valid_until_s = until.s;
+    f->delegated++;
+    closure(&reply, data);
+}
+
+static void make_certificates(struct pool_fixture *f)
+{
+    static const char extension[] =
+        "{\"format\":1,\"variant\":\"cloud-ready\",\"addons\":[],\"licenseKeys\":"
+        "[\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"],\"cloudUrl\":\"https://localhost:1\"}";
+    struct crypto_issue what = {.common_name = "Test CA",
+                                .not_before = {clock_wall().s - 86400},
+                                .not_after = {clock_wall().s + 86400},
+                                .ca = true};
+    struct crypto_cert *ca, *cert;
+    struct error err;
+    assert_int_equal(crypto_key_new_p256(&f->ca_key), 0);
+    assert_int_equal(crypto_key_new_p256(&f->server_key), 0);
+    assert_int_equal(crypto_cert_issue(&ca, &what, f->ca_key, NULL, NULL, &err), 0);
+    what.common_name = "S-1";
+    what.ca = false;
+    what.usage = USAGE_SERVER_LICENSE;
+    what.extension_json = extension;
+    assert_int_equal(crypto_cert_issue(&cert, &what, f->server_key, ca, f->ca_key, &err), 0);
+    char *pem = crypto_cert_pem(ca);
+    assert_int_equal(crypto_ca_load_pem(&f->ca, pem, strlen(pem), &err), 0);
+    free(pem);
+    f->server_pem = crypto_cert_pem(cert);
+    crypto_cert_free(&ca);
+    crypto_cert_free(&cert);
 }
 
 void pool_write_license(struct pool_fixture *f, const char *name, unsigned count)
@@ -131,6 +196,10 @@ int pool_setup(void **state)
     f->verdict.license_keys = &f->key_data;
     berth__trust__init(&f->trust_service, NULL);
     f->trust_service.watch = trust_watch;
+    f->trust_service.delegate = trust_delegate;
+    f->delegates = true;
+    f->delegation_s = 600;
+    make_certificates(f);
     char url[128];
     snprintf(url, sizeof url, "ipc://%s/trust", f->folder);
     assert_int_equal(rpc_server_new(&f->trust, f->loop, url, &f->trust_service.base, NULL), 0);
@@ -146,6 +215,12 @@ int pool_teardown(void **state)
     pool_stop(f);
     rpc_server_free(&f->trust);
     buf_fini(&f->block);
+    for (size_t i = 0; i < 4; i++)
+        buf_fini(&f->grant[i]);
+    crypto_key_free(&f->ca_key);
+    crypto_key_free(&f->server_key);
+    crypto_ca_free(&f->ca);
+    free(f->server_pem);
     crypto_key_free(&f->key);
     loop_free(&f->loop);
     char command[128];
@@ -169,10 +244,25 @@ static int wait_for(struct pool_fixture *f)
     return f->code;
 }
 
+static void take_grant(struct pool_fixture *f, const Berth__Grant *g)
+{
+    for (size_t i = 0; i < 4; i++)
+        buf_clear(&f->grant[i]);
+    if (!g)
+        return;
+    const ProtobufCBinaryData parts[] = {g->payload, g->signature, g->delegation};
+    for (size_t i = 0; i < 3; i++) {
+        buf_reserve(&f->grant[i], 2 * parts[i].len + 4);
+        f->grant[i].len = base64_encode(parts[i].data, parts[i].len, f->grant[i].data);
+    }
+    buf_add_str(&f->grant[3], g->certificate);
+}
+
 static void on_session(const Berth__RequestSessionReply *r, void *data)
 {
     struct pool_fixture *f = data;
     f->code = 0;
+    take_grant(f, r ? r->grant : NULL);
     if (r)
         snprintf(f->text, sizeof f->text, "%s", r->session_id);
     else
@@ -184,6 +274,7 @@ static void on_revalidated(const Berth__RevalidateSessionReply *r, void *data)
 {
     struct pool_fixture *f = data;
     f->code = 0;
+    take_grant(f, r ? r->grant : NULL);
     if (!r)
         take_error(f, f->client);
     loop_stop(f->loop);
@@ -214,23 +305,48 @@ static void on_list(const Berth__ListLicensesReply *r, void *data)
     loop_stop(f->loop);
 }
 
-int pool_ask(struct pool_fixture *f, const char *edition)
+static int ask(struct pool_fixture *f, const char *edition, const char *instance, const char *host,
+               const char *nonce)
 {
     Berth__RequestSessionCall call = BERTH__REQUEST_SESSION_CALL__INIT;
+    Berth__ClientInfo client = BERTH__CLIENT_INFO__INIT;
     call.feature = (char *)(uintptr_t) "F";
     call.version = (char *)(uintptr_t) "24.11";
     call.edition = (char *)(uintptr_t)edition;
     call.modules = (char *)(uintptr_t) "f";
+    call.instance_id = (char *)(uintptr_t)instance;
+    client.host_id = (char *)(uintptr_t)host;
+    call.client = host ? &client : NULL;
+    call.has_nonce = nonce != NULL;
+    call.nonce = (ProtobufCBinaryData){nonce ? 16 : 0, (uint8_t *)(uintptr_t)nonce};
     berth__pool__request_session(rpc_client_service(f->client), &call, on_session, f);
+    return wait_for(f);
+}
+
+int pool_ask(struct pool_fixture *f, const char *edition)
+{
+    return ask(f, edition, NULL, NULL, NULL);
+}
+
+int pool_ask_proof(struct pool_fixture *f, const char *instance, const char *host,
+                   const char *nonce)
+{
+    return ask(f, "Steady", instance, host, nonce);
+}
+
+int pool_ask_again_proof(struct pool_fixture *f, const char *id, const char *nonce)
+{
+    Berth__RevalidateSessionCall call = BERTH__REVALIDATE_SESSION_CALL__INIT;
+    call.session_id = (char *)(uintptr_t)id;
+    call.has_nonce = nonce != NULL;
+    call.nonce = (ProtobufCBinaryData){nonce ? 16 : 0, (uint8_t *)(uintptr_t)nonce};
+    berth__pool__revalidate_session(rpc_client_service(f->client), &call, on_revalidated, f);
     return wait_for(f);
 }
 
 int pool_ask_again(struct pool_fixture *f, const char *id)
 {
-    Berth__RevalidateSessionCall call = BERTH__REVALIDATE_SESSION_CALL__INIT;
-    call.session_id = (char *)(uintptr_t)id;
-    berth__pool__revalidate_session(rpc_client_service(f->client), &call, on_revalidated, f);
-    return wait_for(f);
+    return pool_ask_again_proof(f, id, NULL);
 }
 
 int pool_give_back(struct pool_fixture *f, const char *id)

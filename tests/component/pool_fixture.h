@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/crypto.h"
+#include "common/grant.h"
 #include "common/rpc.h"
 #include "pool.pb-c.h"
 #include "services/pool/service.h"
@@ -14,7 +15,14 @@ struct pool_fixture {
     Berth__Trust_Service trust_service;
     Berth__Verdict verdict;
     ProtobufCBinaryData key_data;
-    struct crypto_key *key;
+    // trust's certificates; how it delegates.
+    struct crypto_key *ca_key, *server_key;
+    struct crypto_ca *ca;
+    char *server_pem;
+    unsigned delegated; // how often
+    int64_t delegation_s, clock_ahead_s;
+    bool delegates;
+    struct crypto_key *key; // of licenses
     uint8_t raw[32];
     char id[17];
     struct config *config;
@@ -27,7 +35,8 @@ struct pool_fixture {
     size_t listed;
     uint32_t available; // of the first license
     size_t intervals;
-    struct buf block; // of FindLicense
+    struct buf block;    // of FindLicense
+    struct buf grant[4]; // payload, signature, delegation (base64), certificate; empty: none
 };
 
 #define POOL_TRIES 200
@@ -46,6 +55,10 @@ void pool_pause(struct pool_fixture *f, int64_t ms);
 // Each waits for the answer and returns its code, 0 for none.
 int pool_ask(struct pool_fixture *f, const char *edition);
 int pool_ask_again(struct pool_fixture *f, const char *id); // revalidates
+// With a nonce of 16 bytes. host NULL: without client.
+int pool_ask_proof(struct pool_fixture *f, const char *instance, const char *host,
+                   const char *nonce);
+int pool_ask_again_proof(struct pool_fixture *f, const char *id, const char *nonce);
 int pool_give_back(struct pool_fixture *f, const char *id);
 int pool_list(struct pool_fixture *f); // the count of the first license; 0: there is none
 int pool_tell(struct pool_fixture *f, struct rpc_client *as, bool first, bool last,

@@ -120,7 +120,7 @@ void pool_add_borrow(struct pool *p, const struct pool_borrow_entry *entry, stru
 
 // ---- Sessions ----
 
-#define POOL_TEXT_MAX_BYTES 256 // of each client string and the instance ID; longer is cut off
+#define POOL_TEXT_MAX_BYTES 1024 // of each client string and the instance ID; longer is cut off
 
 // NULL: not given. The address is the peer's.
 struct pool_client {

@@ -14,7 +14,7 @@
 #define MAGIC "BERTHSES"
 #define FORMAT 1
 #define HEADER_BYTES 16
-#define BODY_MAX_BYTES 4096
+#define BODY_MAX_BYTES 8192 // seven strings of POOL_TEXT_MAX_BYTES, and some
 
 enum { BODY_BEGUN = 1, BODY_ENDED = 2, BODY_ORIGIN = 3, BODY_MARK = 4 };
 
