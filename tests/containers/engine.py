@@ -167,14 +167,15 @@ class Engine:
 class Stack:
     """The demo: docker-compose.yml with its overlay, and the settings that tests need."""
     name = "berth"
+    demo = [ROOT / "docker-compose.yml", ROOT / "deploy" / "compose" / "demo.yml",
+            Path(__file__).parent / "quick.yml"]
 
     def __init__(self, engine, network):
         self.engine, self.network = engine, network
-        self.files = [ROOT / "docker-compose.yml", ROOT / "deploy" / "compose" / "demo.yml",
-                      Path(__file__).parent / "quick.yml"]
+        self.files = self.demo
 
-    def compose(self, *arguments, files=None, env=None, **more):
-        named = [part for f in files or self.files for part in ("-f", str(f))]
+    def compose(self, *arguments, env=None, **more):
+        named = [part for f in self.files for part in ("-f", str(f))]
         return run("docker-compose", "-p", self.name, "--project-directory", ROOT, *named,
                    *arguments, env={**self.engine.env, **(env or {})}, **more)
 
@@ -184,6 +185,7 @@ class Stack:
         return time.monotonic() - began
 
     def down(self, *arguments):
+        self.files = self.demo
         self.compose("down", "-t", "10", *arguments, timeout=180)
 
     def container(self, service):

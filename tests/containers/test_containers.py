@@ -361,9 +361,30 @@ def test_stop_takes_less_than_six_seconds(stack, service):
     stack.wait_ready()
 
 
-def test_state_survives_down_and_up(stack, client, holdings):
+def lay_out(stack, folder):
+    """The demo's keys as files of an installation: BERTH_DIR of docker-compose.yml."""
+    config, secrets = folder / "config", folder / "secrets"
+    (config / "license").mkdir(parents=True)
+    (secrets / "rpc").mkdir(parents=True)
+    for name in ("config.yaml", "vendor-ca.pem", "tls.pem", "license/license_halcon.dat",
+                 "license/license_halcon_dl.dat"):
+        (config / name).write_text(stack.read(name))
+    for name in ("tls.key", "admin.token", "borrow.token", "server-license/server-license.pem",
+                 "server-license/server-license.key", "rpc/ca.pem",
+                 *(f"rpc/{s}.{end}" for s in SERVICES for end in ("pem", "key"))):
+        secret = secrets / name.removeprefix("server-license/")
+        secret.write_text(stack.read(name))
+        os.chown(secret, UID, UID)
+        secret.chmod(0o400)
+
+
+def test_state_survives_down_and_up(stack, client, holdings, tmp_path):
+    """Up again not as a demo: by docker-compose.yml alone, with keys as secrets."""
     before = borrow_ids(client)
+    lay_out(stack, tmp_path)
     stack.down()
-    stack.up()
+    stack.compose("up", "-d", "backend", timeout=180)
+    stack.files = [f for f in stack.files if f.name != "demo.yml"]
+    stack.compose("up", "-d", env={"BERTH_DIR": str(tmp_path)}, timeout=180)
     client.close()
     assert borrow_ids(client) == before
