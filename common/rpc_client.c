@@ -16,6 +16,8 @@
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 1000
 #define HELLO_MS 2000
+#define HEARTBEAT_MS 1000
+#define SILENCE_MS 3000
 #define CALLS_MAX 65536 // outstanding
 
 struct rpc_client {
@@ -38,8 +40,10 @@ struct rpc_client {
     struct rpc_conn *conn;
 
     struct loop_hook idle;
-    struct loop_timer timeout, stall;
-    uint32_t waiting; // calls in the open frame
+    struct loop_timer timeout, stall, silence;
+    struct mono_time heard;  // the last frame
+    bool heartbeats, silent; // asked for; missed
+    uint32_t waiting;        // calls in the open frame
     unsigned in_flight;
     uint64_t next_id;
     struct rpc_calls calls;
@@ -151,8 +155,9 @@ static void invoke(ProtobufCService *service, unsigned method, const ProtobufCMe
     rpc_count(c->metrics.calls, 1);
     *call = (struct rpc_call){.method = method, .closure = closure, .closure_data = closure_data};
     size_t bytes = rpc_frame_record_bytes(input);
-    if (!c->greeted || c->calls.outstanding >= CALLS_MAX || bytes > RPC_CALLS_FRAME_MAX) {
-        call->id = c->greeted;
+    if (!rpc_client_answers(c) || c->calls.outstanding >= CALLS_MAX ||
+        bytes > RPC_CALLS_FRAME_MAX) {
+        call->id = rpc_client_answers(c);
         rpc_call_append(&c->failed, call);
         loop_post(c->loop, &c->failing);
         return;
@@ -218,6 +223,36 @@ static int hello_take(struct rpc_client *c, const Berth__Hello *hello)
     return 0;
 }
 
+// ---- is it frozen? ----
+
+static void on_silence(void *ctx)
+{
+    struct rpc_client *c = ctx;
+    struct mono_time now = clock_mono();
+    // Late itself, this process was stopped or had no time, and what was sent to it is still
+    // unread.
+    bool late = now.ms - c->silence.when.ms > HEARTBEAT_MS / 2;
+    if (late || now.ms - c->heard.ms < SILENCE_MS) {
+        loop_timer_arm(c->loop, &c->silence, mono_after(late ? now : c->heard, SILENCE_MS));
+        return;
+    }
+    c->silent = true;
+    rpc_count(c->metrics.errors, 1);
+    log_warn("rpc.silent", LOG_S("service", c->label), LOG_S("url", c->url),
+             LOG_S("msg", "it is connected, but sends no heartbeats: it is frozen or overloaded"));
+}
+
+static void heard(struct rpc_client *c, enum rpc_frame_kind kind)
+{
+    c->heard = clock_mono();
+    if (c->silent)
+        log_info("rpc.answers-again", LOG_S("service", c->label), LOG_S("url", c->url));
+    c->silent = false;
+    // Not armed before the first heartbeat: a server that knows of none is not taken for frozen.
+    if (kind == RPC_HEARTBEAT && !c->silence.heap_index)
+        loop_timer_arm(c->loop, &c->silence, mono_after(c->heard, SILENCE_MS));
+}
+
 static int on_frame(void *ctx, const uint8_t *in, size_t len)
 {
     struct rpc_client *c = ctx;
@@ -228,6 +263,10 @@ static int on_frame(void *ctx, const uint8_t *in, size_t len)
         return -EPROTO;
     if (kind == RPC_HELLO)
         return hello_take(c, frame->hello);
+    if (c->heartbeats && c->greeted)
+        heard(c, kind);
+    if (kind == RPC_HEARTBEAT && c->heartbeats && c->greeted)
+        return 0;
     if (kind != RPC_REPLIES || !c->greeted)
         return -EPROTO;
     rpc_count(c->metrics.frames_received, 1);
@@ -253,7 +292,8 @@ static void dial_later(struct rpc_client *c)
 static void disconnect(struct rpc_client *c, const char *why)
 {
     rpc_conn_free(&c->conn);
-    c->greeted = false;
+    c->greeted = c->silent = false;
+    loop_timer_cancel(c->loop, &c->silence);
     c->waiting = 0;
     c->in_flight = 0;
     loop_timer_cancel(c->loop, &c->timeout);
@@ -302,7 +342,7 @@ static void on_dialed(void *ctx)
                            &events);
     c->conn->one_by_one = c->unbatched;
     rpc_frame_add_hello(rpc_conn_open(c->conn, 0, RPC_CALLS_FRAME_MAX), c->role,
-                        c->service.descriptor->name);
+                        c->service.descriptor->name, c->heartbeats ? HEARTBEAT_MS : 0);
     rpc_conn_flush(c->conn);
     loop_timer_arm(c->loop, &c->dial_timer, mono_after(clock_mono(), HELLO_MS));
     rpc_conn_start(c->conn);
@@ -363,6 +403,7 @@ int rpc_client_new(struct rpc_client **out, struct loop *loop, const char *url, 
     loop_timer_init(&c->dial_timer, on_dial_timer, c);
     loop_timer_init(&c->timeout, on_timeout, c);
     loop_timer_init(&c->stall, on_stall, c);
+    loop_timer_init(&c->silence, on_silence, c);
     loop_hook_add(loop, LOOP_IDLE, &c->idle, on_idle, c);
     on_dial_timer(c);
     *out = c;
@@ -415,6 +456,16 @@ const Berth__Error *rpc_client_error(const struct rpc_client *c)
 bool rpc_client_connected(const struct rpc_client *c)
 {
     return c->greeted;
+}
+
+void rpc_client_want_heartbeats(struct rpc_client *c)
+{
+    c->heartbeats = true;
+}
+
+bool rpc_client_answers(const struct rpc_client *c)
+{
+    return c->greeted && !c->silent;
 }
 
 void rpc_client_on_connect(struct rpc_client *c, void (*fn)(void *ctx), void *ctx)

@@ -6,7 +6,12 @@
 #include <errno.h>
 #include <string.h>
 
-enum { TAG_HELLO = 1 << 3 | 2, TAG_CALL = 2 << 3 | 2, TAG_REPLY = 3 << 3 | 2 };
+enum {
+    TAG_HELLO = 1 << 3 | 2,
+    TAG_CALL = 2 << 3 | 2,
+    TAG_REPLY = 3 << 3 | 2,
+    TAG_HEARTBEAT = 4 << 3 | 2
+};
 enum { TAG_ID = 1 << 3, TAG_METHOD = 2 << 3 };
 enum { TAG_CALL_PAYLOAD = 3 << 3 | 2 };
 enum { TAG_REPLY_PAYLOAD = 2 << 3 | 2, TAG_REPLY_ERROR = 3 << 3 | 2 };
@@ -82,6 +87,9 @@ static bool frame_scan(const uint8_t *in, size_t len, enum rpc_frame_kind *kind)
     case TAG_REPLY:
         *kind = RPC_REPLIES;
         return true;
+    case TAG_HEARTBEAT:
+        *kind = RPC_HEARTBEAT;
+        return records == 1;
     default:
         return false;
     }
@@ -144,18 +152,27 @@ static void record_add(struct buf *out, uint8_t tag, const uint8_t *head, size_t
     out->len = (size_t)(p - (uint8_t *)out->data);
 }
 
-void rpc_frame_add_hello(struct buf *out, Berth__Role role, const char *service)
+void rpc_frame_add_hello(struct buf *out, Berth__Role role, const char *service,
+                         uint32_t heartbeat_ms)
 {
     Berth__Hello hello = BERTH__HELLO__INIT;
     hello.version = RPC_VERSION;
     hello.role = role;
     hello.service = (char *)(uintptr_t)service;
     hello.build = (char *)(uintptr_t)BERTH_VERSION;
+    hello.has_heartbeat_ms = heartbeat_ms > 0;
+    hello.heartbeat_ms = heartbeat_ms;
     Berth__Frame frame = BERTH__FRAME__INIT;
     frame.hello = &hello;
     size_t size = berth__frame__get_packed_size(&frame);
     buf_reserve(out, size + 1);
     out->len += berth__frame__pack(&frame, (uint8_t *)out->data + out->len);
+}
+
+void rpc_frame_add_heartbeat(struct buf *out)
+{
+    static const uint8_t record[] = {TAG_HEARTBEAT, 0};
+    buf_add(out, (const char *)record, sizeof record);
 }
 
 void rpc_frame_add_call(struct buf *out, uint64_t id, uint32_t method, const ProtobufCMessage *m)

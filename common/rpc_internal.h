@@ -20,7 +20,7 @@
 
 // ---- rpc_frame.c: pure ----
 
-enum rpc_frame_kind { RPC_HELLO, RPC_CALLS, RPC_REPLIES };
+enum rpc_frame_kind { RPC_HELLO, RPC_CALLS, RPC_REPLIES, RPC_HEARTBEAT };
 
 // Length of the frame that `in` begins with, prefix included; 0: the prefix is not there yet;
 // -EMSGSIZE: an impossible length. max is that of the payload.
@@ -33,7 +33,9 @@ ProtobufCAllocator rpc_frame_allocator(struct arena *arena);
 ProtobufCMessage *rpc_frame_unpack(const ProtobufCMessageDescriptor *type,
                                    const ProtobufCBinaryData *payload, struct arena *arena);
 // Append one record of a frame. The caller writes the prefix when the frame is complete.
-void rpc_frame_add_hello(struct buf *out, Berth__Role role, const char *service);
+void rpc_frame_add_hello(struct buf *out, Berth__Role role, const char *service,
+                         uint32_t heartbeat_ms); // 0: none is asked for
+void rpc_frame_add_heartbeat(struct buf *out);
 void rpc_frame_add_call(struct buf *out, uint64_t id, uint32_t method, const ProtobufCMessage *m);
 void rpc_frame_add_reply(struct buf *out, uint64_t id, const ProtobufCMessage *m);
 void rpc_frame_add_error(struct buf *out, uint64_t id, const Berth__Error *error);

@@ -16,6 +16,7 @@
 #define PEER_UNSENT_MAX (4u * 1024 * 1024) // bytes of answers it has not taken: likewise
 #define HELLO_MS 2000
 #define ACCEPT_RETRY_MS 100
+#define HEARTBEAT_MIN_MS 100
 #define SPARE_BATCHES 16
 #define ARENA_BYTES (64 * 1024)
 
@@ -23,7 +24,8 @@ struct peer {
     struct rpc_server *server; // NULL: the server is gone
     struct rpc_conn *conn;     // NULL: the connection is gone, answers are dropped
     struct peer *next;
-    struct loop_timer hello_timer;
+    struct loop_timer hello_timer, heart;
+    int64_t heartbeat_ms; // 0: none was asked for
     Berth__Role role;
     bool greeted, dispatching;
     unsigned refs; // the server's, and one for each unanswered call
@@ -82,6 +84,7 @@ static void peer_close(struct peer *p)
     *at = p->next;
     s->peers_len--;
     loop_timer_cancel(s->loop, &p->hello_timer);
+    loop_timer_cancel(s->loop, &p->heart);
     rpc_conn_free(&p->conn);
     p->server = NULL;
     peer_release(p);
@@ -220,6 +223,18 @@ static int calls_take(struct rpc_server *s, struct peer *p, struct batch *b,
     return ok ? 0 : -EPROTO;
 }
 
+// One that does not read gets no more of them until it does.
+static void on_heart(void *ctx)
+{
+    struct peer *p = ctx;
+    rpc_count(p->server->metrics.frames_sent, rpc_conn_flush(p->conn)); // a frame is of one kind
+    if (rpc_conn_unsent(p->conn) == 0) {
+        rpc_frame_add_heartbeat(rpc_conn_open(p->conn, 0, RPC_REPLIES_FRAME_MAX));
+        rpc_conn_flush(p->conn);
+    }
+    loop_timer_arm(p->server->loop, &p->heart, mono_after(clock_mono(), p->heartbeat_ms));
+}
+
 static int hello_take(struct rpc_server *s, struct peer *p, const Berth__Hello *hello)
 {
     if (p->greeted || hello->version != RPC_VERSION ||
@@ -234,6 +249,11 @@ static int hello_take(struct rpc_server *s, struct peer *p, const Berth__Hello *
     p->greeted = true;
     p->role = hello->role;
     loop_timer_cancel(s->loop, &p->hello_timer);
+    if (hello->heartbeat_ms) {
+        p->heartbeat_ms =
+            hello->heartbeat_ms > HEARTBEAT_MIN_MS ? hello->heartbeat_ms : HEARTBEAT_MIN_MS;
+        on_heart(p);
+    }
     return 0;
 }
 
@@ -319,9 +339,10 @@ static void peer_new(struct rpc_server *s, nng_stream *stream)
     struct crypto_tls *tls = s->identity ? crypto_tls_new(s->identity, true) : NULL;
     p->conn = rpc_conn_new(s->loop, stream, tls, RPC_CALLS_FRAME_MAX, &events);
     loop_timer_init(&p->hello_timer, on_hello_timer, p);
+    loop_timer_init(&p->heart, on_heart, p);
     loop_timer_arm(s->loop, &p->hello_timer, mono_after(clock_mono(), HELLO_MS));
     rpc_frame_add_hello(rpc_conn_open(p->conn, 0, RPC_REPLIES_FRAME_MAX),
-                        rpc_service_role(s->service->descriptor), s->service->descriptor->name);
+                        rpc_service_role(s->service->descriptor), s->service->descriptor->name, 0);
     rpc_conn_flush(p->conn);
     rpc_conn_start(p->conn);
 }

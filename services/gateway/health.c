@@ -60,7 +60,9 @@ size_t health_conditions(void *gateway, struct ops_condition *out, size_t max)
     const struct gateway *g = gateway;
     const struct ops_condition all[] = {
         condition("tls", g->licenses && !g->draining, "the listener for clients is not open"),
-        condition("pool", rpc_client_connected(g->peers[PEER_POOL]), "pool is not reached"),
+        condition("pool", rpc_client_answers(g->peers[PEER_POOL]),
+                  rpc_client_connected(g->peers[PEER_POOL]) ? "pool does not answer"
+                                                            : "pool is not reached"),
         condition("trust", verdict_watch_fresh(g->verdict) != NULL,
                   "there is no fresh verdict of trust"),
     };

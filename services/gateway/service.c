@@ -47,7 +47,7 @@ static void collect(void *ctx)
     metric_set(g->metrics, M_RATELIMIT_ADDRESSES, (double)ratelimit_addresses(g->ratelimit));
     metric_set(g->metrics, M_VERDICT_FRESH, verdict_watch_fresh(g->verdict) != NULL);
     for (size_t i = 0; i < GATEWAY_PEERS; i++)
-        metric_set(g->metrics, M_RPC_CONNECTED, rpc_client_connected(g->peers[i]), peer_names[i]);
+        metric_set(g->metrics, M_RPC_CONNECTED, rpc_client_answers(g->peers[i]), peer_names[i]);
 }
 
 static struct rpc_metrics rpc_cells(struct gateway *g, const char *peer)
@@ -96,6 +96,7 @@ static int start_peers(struct gateway *g, struct error *err)
             error_set(err, "rpc.%s: %s: %s", peer_names[i], urls[i], strerror(-r));
             return r;
         }
+        rpc_client_want_heartbeats(g->peers[i]);
         if (unbatched && !strcmp(unbatched, "1"))
             rpc_client_set_batching(g->peers[i], false);
     }

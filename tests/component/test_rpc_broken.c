@@ -39,7 +39,7 @@ static void frame_put(struct buf *out, const struct buf *payload)
 static void hello_put(struct buf *out, Berth__Role role, const char *service)
 {
     struct buf p BUF_CLEANUP = {0};
-    rpc_frame_add_hello(&p, role, service);
+    rpc_frame_add_hello(&p, role, service, 0);
     frame_put(out, &p);
 }
 
