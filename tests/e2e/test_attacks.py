@@ -3,23 +3,14 @@ the same address was served within a second all the time, and the refusal was co
 
 import contextlib
 import json
-import re
 import socket
 import ssl
 import subprocess
 import time
 
 import pytest
-from berth import SERVICES, RpcError, wait_until
-
-SERVED_WITHIN_S = 1.0
-GET = b"GET /health/protection HTTP/1.1\r\nHost: localhost\r\n"
-POST = b"POST /licenses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-CALL = b'{"jsonrpc":"2.0","id":1,"method":"ListLicensesV1"}'
-
-
-def post(body, more=b"Connection: close\r\n"):
-    return POST + more + b"Content-Length: %d\r\n\r\n" % len(body) + body
+from attack import CALL, GET, HEAVY, POST, answer_to, connect, post, refused, serve_good_client, unharmed
+from berth import RpcError, wait_until
 
 
 def chunked(body):
@@ -98,54 +89,10 @@ ATTACKS = {
 }
 
 
-def connect(site, handshake=True):
-    plain = socket.create_connection(("127.0.0.1", site.port), 5)
-    if not handshake:
-        return plain
-    context = ssl.create_default_context(cafile=str(site.folder / "tls.pem"))
-    return context.wrap_socket(plain, server_hostname="localhost")
-
-
-def answer_to(site, data):
-    """What the server says to these bytes until it closes."""
-    got = b""
-    with connect(site) as s:
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            s.sendall(data)
-        s.settimeout(5)
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            while chunk := s.recv(65536):
-                got += chunk
-    return got
-
-
-def refused(site):
-    """reason → count, of berth_http_refused_total."""
-    with contextlib.closing(site.admin()) as admin:
-        text = admin.http("GET", "/metrics")[2].decode()
-    return {m[1]: float(m[2]) for m in
-            re.finditer(r'^berth_http_refused_total\{reason="([^"]+)"\} (\S+)$', text, re.M)}
-
-
-def serve_good_client(site):
-    """A new connection and a call, within the time that every attack must leave us."""
-    began = time.monotonic()
-    with contextlib.closing(site.client(timeout=SERVED_WITHIN_S)) as client:
-        assert client.licenses()
-    took = time.monotonic() - began
-    assert took < SERVED_WITHIN_S, f"{took:.2f} s"
-
-
 @pytest.fixture
 def target(module_site):
-    """The running site; afterwards it must be unharmed."""
-    before = [module_site.child(name) for name in SERVICES]
-    yield module_site
-    serve_good_client(module_site)
-    assert [module_site.child(name) for name in SERVICES] == before
-    log = module_site.server.text()
-    assert module_site.admin_token() not in log
-    assert "Sanitizer" not in log and "runtime error" not in log
+    with unharmed(module_site) as site:
+        yield site
 
 
 @pytest.mark.parametrize("name", ATTACKS)
