@@ -5,11 +5,13 @@
 #include "tests/component/pool_fixture.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -82,6 +84,52 @@ static void test_files_and_keys(void **state)
     assert_int_equal(pool_ask(f, "Steady"), 1001);
     f->verdict.n_revoked_key_ids = 0;
     f->verdict.revoked_key_ids = NULL;
+}
+
+// ---- a full disk ----
+
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+// What is refused took no seat; what lives goes on; and all is well when there is room again.
+static void test_full_disk(void **state)
+{
+    struct pool_fixture *f = *state;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(pool_ask_proof(f, "run-1", "host-1", NULL), 0);
+    char id[64];
+    strcpy(id, f->text);
+    limit_files(10);
+    for (int i = 0; i < 2; i++) { // the first finds it out, the second is told at once
+        assert_int_equal(pool_ask(f, "Steady"), 1011);
+        assert_string_equal(f->text, "pool");
+        assert_int_equal(pool_ask_again(f, id), 0);
+        assert_int_equal(pool_list(f), 2);
+        assert_int_equal(f->available, 0); // none that anybody could get
+        assert_int_equal(pool_ask_proof(f, "run-1", "host-1", NULL), 0);
+        assert_string_equal(f->text, id);
+    }
+    limit_files(RLIM_INFINITY);
+    for (int i = 0; i < POOL_TRIES && pool_ask(f, "Steady"); i++) {
+        assert_int_equal(f->code, 1011);
+        assert_int_equal(pool_ask_again(f, id), 0);
+        pool_pause(f, POOL_PAUSE_MS);
+    }
+    char second[64];
+    strcpy(second, f->text);
+    assert_int_equal(f->code, 0);
+    assert_int_equal(pool_ask(f, "Steady"), 1002);
+    pool_stop(f); // what was written anew is restored
+    pool_start(f);
+    pool_no_borrows(f);
+    assert_int_equal(pool_ask_again(f, id), 0);
+    assert_int_equal(pool_ask_again(f, second), 0);
+    assert_int_equal(pool_ask(f, "Steady"), 1002);
 }
 
 // ---- borrows ----
@@ -208,9 +256,12 @@ static void test_license_text(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, pool_setup, pool_teardown)
-    const struct CMUnitTest tests[] = {
-        T(test_sessions),       T(test_verdict),
-        T(test_files_and_keys), T(test_nothing_before_the_borrows_are_known),
-        T(test_borrows),        T(test_license_text)};
+    const struct CMUnitTest tests[] = {T(test_sessions),
+                                       T(test_verdict),
+                                       T(test_files_and_keys),
+                                       T(test_full_disk),
+                                       T(test_nothing_before_the_borrows_are_known),
+                                       T(test_borrows),
+                                       T(test_license_text)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

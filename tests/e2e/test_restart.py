@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
+import threading
 import time
 from urllib.request import urlopen
 
@@ -106,6 +108,60 @@ def test_p6_a_killed_pool_forgets_no_session_that_was_answered(site):
             assert reason(client, session) == "ok", f"round {round_}"
         assert client.licenses()[0]["available"] <= seats - len(held)
     assert len(held) >= 12
+
+
+def test_p6_no_seat_twice_while_pool_is_killed(site):
+    """Clients take and return seats while pool is killed four times: those that hold a session are never
+    more than there are seats, and keep it."""
+    seats = 12
+    site.license("a", count=seats)
+    site.start()
+    held, lock, stop, problems, refusals = set(), threading.Lock(), threading.Event(), [], [0]
+
+    def worker(seed):
+        rnd = random.Random(seed)
+        client = site.client()
+        mine = []
+        while not stop.is_set() and not problems:
+            try:
+                if rnd.random() < 0.6 or not mine:
+                    session = client.request()["sessionId"]
+                    with lock:
+                        held.add(session)
+                        if len(held) > seats:
+                            problems.append(f"{len(held)} of {seats} seats")
+                    mine.append(session)
+                elif rnd.random() < 0.5:
+                    session = mine.pop(rnd.randrange(len(mine)))
+                    with lock:
+                        held.remove(session)
+                    client.give_back(session)
+                else:
+                    client.revalidate(rnd.choice(mine))
+            except RpcError as e:
+                if e.code == 1011:
+                    stop.wait(0.02)  # pool is away
+                elif e.code != 1002:
+                    problems.append(str(e))
+                else:
+                    refusals[0] += 1
+        client.close()
+    threads = [threading.Thread(target=worker, args=(n,)) for n in range(8)]
+    for t in threads:
+        t.start()
+    try:
+        for _ in range(4):
+            before = refusals[0]
+            wait_until(lambda: problems or refusals[0] > before + 50, 20, "a full server")
+            kill(site, "pool")
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert not problems, problems[:3]
+    client = site.client()
+    for session in held:
+        assert reason(client, session) == "ok"
 
 
 def test_p6_lost_state_gives_no_new_seat_for_one_interval(site):
