@@ -40,11 +40,11 @@ void rpc_client_free(struct rpc_client **client); // outstanding calls fail firs
 ProtobufCService *rpc_client_service(struct rpc_client *client);
 const Berth__Error *rpc_client_error(const struct rpc_client *client);
 bool rpc_client_connected(const struct rpc_client *client); // hello exchanged
-// From the next connection on, the server sends a heartbeat each second, whatever else it has to do.
+// From the next connection on the server sends a heartbeat each second, whatever else it has to do.
 // When none (nor anything else) came for three seconds it is taken for frozen: new calls fail at
 // once with 1011, until it is heard of again. Right after rpc_client_new.
 void rpc_client_want_heartbeats(struct rpc_client *client);
-bool rpc_client_answers(const struct rpc_client *client); // connected, and not silent
+bool rpc_client_answers(const struct rpc_client *client); // connected, not silent
 // fn runs each time a connection is made, before anything is called over it: for a peer that must
 // be told something first. It may call stubs.
 void rpc_client_on_connect(struct rpc_client *client, void (*fn)(void *ctx), void *ctx);
