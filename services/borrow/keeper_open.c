@@ -97,7 +97,7 @@ static int load(struct keeper *k, const struct head *head)
     if (r == -ENOENT)
         error_set(&err, STORE_LEDGER " and " STORE_SIGNATURE ": the ledger %s (number %llu)",
                   head_fault(HEAD_MISSING), (unsigned long long)head->sequence);
-    else if (r == -EBADMSG && *j.first.text)
+    else if (r == -EBADMSG && !*err.text)
         error_set(&err, STORE_LEDGER " and " STORE_SIGNATURE ": %s", j.first.text);
     if (r == -ENOENT || r == -EBADMSG)
         return keeper_refuse(k, err.text), r;

@@ -51,13 +51,31 @@ bool store_present(const char *directory)
     return found;
 }
 
-// On a directory that cannot be written now, the directory itself takes the place of the lock file.
+// Opened for reading, so that the file system can be made read-only meanwhile. On a directory that
+// cannot be written now, the directory itself takes the place of the lock file.
 static int lock_open(int dir)
 {
-    int fd = openat(dir, STORE_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(dir, STORE_LOCK, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0 && (errno == EROFS || errno == EACCES || errno == ENOSPC))
-        fd = openat(dir, STORE_LOCK, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 && errno == ENOENT ? openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : fd;
+        fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd;
+}
+
+static int lock_take(struct store *s)
+{
+    s->lock = lock_open(s->dir);
+    if (s->lock < 0)
+        return -errno;
+    if (!flock(s->lock, LOCK_EX | LOCK_NB))
+        return 0;
+    if (errno != EBADF)
+        return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    // NFS wants it open for writing.
+    close(s->lock);
+    s->lock = openat(s->dir, STORE_LOCK, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (s->lock >= 0 && !flock(s->lock, LOCK_EX | LOCK_NB))
+        return 0;
+    return errno == EWOULDBLOCK ? -EBUSY : -errno;
 }
 
 int store_new(struct store **out, const char *directory, const struct store_io *io,
@@ -67,20 +85,15 @@ int store_new(struct store **out, const char *directory, const struct store_io *
     if (!s)
         abort();
     *s = (struct store){.io = io, .lock = -1};
-    int r = 0;
     s->dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (s->dir >= 0)
-        s->lock = lock_open(s->dir);
-    if (s->lock < 0) {
-        r = -errno;
-        error_set(err, "%s: %s", directory, strerror(-r));
-    } else if (flock(s->lock, LOCK_EX | LOCK_NB)) {
-        r = errno == EWOULDBLOCK ? -EBUSY : -errno;
+    int r = s->dir < 0 ? -errno : lock_take(s);
+    if (r == -EBUSY)
         error_set(err,
                   "%s: another process keeps the ledger there; end it, or set "
                   "borrow.directory to another folder",
                   directory);
-    }
+    else if (r)
+        error_set(err, "%s: %s", directory, strerror(-r));
     if (r)
         store_free(&s);
     *out = s;
@@ -212,9 +225,10 @@ int store_load(struct store *s, store_judge_fn *judge, void *ctx, struct buf *le
         // .next files alone are the very first write, cut off before anything was promised.
         bool any = have[LEDGER] || have[SIGNATURE];
         r = any ? -EBADMSG : -ENOENT;
-        error_set(err, "%s",
-                  any ? STORE_LEDGER " and " STORE_SIGNATURE " do not belong together"
-                      : "there is no " STORE_LEDGER);
+        const char *missing = !have[LEDGER]      ? STORE_LEDGER
+                              : !have[SIGNATURE] ? STORE_SIGNATURE
+                                                 : "";
+        error_set(err, any && !*missing ? "" : "%s is missing", missing);
     }
     for (int i = 0; i < FILES; i++)
         buf_fini(&files[i]);

@@ -36,7 +36,8 @@ void store_free(struct store **store);
 typedef int64_t store_judge_fn(void *ctx, const struct buf *ledger, const struct buf *signature);
 
 // Reads the newest good pair of those that a crash can leave, and finishes the write that was cut
-// off. -ENOENT if there is none, nor was; other negative values: no good pair, or an I/O error.
+// off. -ENOENT if there is none, nor was. -EBADMSG: no good pair; err is empty unless a file is
+// missing. Other negative values: an I/O error.
 int store_load(struct store *store, store_judge_fn *judge, void *ctx, struct buf *ledger,
                struct buf *signature, struct error *err);
 
