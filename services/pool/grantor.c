@@ -10,6 +10,8 @@
 
 #define CALL_TIMEOUT_MS 4000 // a dongle signs slowly
 #define RETRY_MS 1000
+#define NOT_LICENSED 1004
+#define NOT_LICENSED_MS 30000 // a better verdict wakes us
 // Clocks of two hosts differ; a grant's time is put into the delegation's if it misses it by no
 // more.
 #define SKEW_S 60
@@ -63,7 +65,8 @@ static void on_delegated(const Berth__DelegateReply *reply, void *data)
     struct grant_delegation terms;
     g->asking = false;
     if (!reply || !delegation_fits(g, reply, &terms)) {
-        ask_at(g, mono_after(clock_mono(), RETRY_MS));
+        bool licensed = reply || rpc_client_error(g->client)->code != NOT_LICENSED;
+        ask_at(g, mono_after(clock_mono(), licensed ? RETRY_MS : NOT_LICENSED_MS));
         return;
     }
     g->terms = terms;

@@ -273,6 +273,28 @@ static bool restore_body(struct pool *p, const char *body, size_t len, struct mo
     }
 }
 
+// The size of the record that stands here, or 0: it is not whole.
+static size_t whole_record(const char *at, size_t len)
+{
+    size_t body = len < 8 ? 0 : (size_t)get(at, 4);
+    if (!body || body > BODY_MAX_BYTES || body > len - 8 ||
+        body_sum(at + 8, body) != get(at + 4, 4))
+        return 0;
+    return 8 + body;
+}
+
+// Too short for what its size says, and nothing whole behind: not a record whose size was altered.
+static bool is_cut_off(const char *at, size_t len)
+{
+    if (len >= 8 && (get(at, 4) > BODY_MAX_BYTES || get(at, 4) <= len - 8))
+        return false;
+    for (size_t i = 1; i < len; i++) {
+        if (whole_record(at + i, len - i))
+            return false;
+    }
+    return true;
+}
+
 int pool_restore(struct pool *p, const char *data, size_t len, struct pool_now now,
                  struct pool_store_info *info, struct error *err)
 {
@@ -288,19 +310,12 @@ int pool_restore(struct pool *p, const char *data, size_t len, struct pool_now n
         return -EBADMSG;
     }
     pool_advance(p, &now);
-    size_t at = HEADER_BYTES;
-    while (len - at >= 8) {
-        size_t body = (size_t)get(data + at, 4);
-        if (body > BODY_MAX_BYTES || body > len - at - 8 ||
-            body_sum(data + at + 8, body) != get(data + at + 4, 4) ||
-            !restore_body(p, data + at + 8, body, now.mono, info))
-            break;
-        at += 8 + body;
-    }
+    size_t at = HEADER_BYTES, size;
+    while ((size = whole_record(data + at, len - at)) &&
+           restore_body(p, data + at + 8, size - 8, now.mono, info))
+        at += size;
     info->good_len = at;
-    size_t rest = len - at;
-    size_t body = rest < 8 ? 0 : (size_t)get(data + at, 4);
-    info->cut_off = rest && (rest < 8 || (body <= BODY_MAX_BYTES && body > rest - 8));
+    info->cut_off = at < len && is_cut_off(data + at, len - at);
     seats_relink_all(p);
     return 0;
 }
