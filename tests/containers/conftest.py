@@ -1,3 +1,4 @@
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -8,26 +9,41 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
 from berth import ROOT  # noqa: E402
-from engine import CannotRun, Engine, Network, Stack, run  # noqa: E402
+from engine import Bridge, CannotRun, Engine, Network, Stack, run  # noqa: E402
 
 TARGETS = ("build", "gateway", "pool", "trust", "borrow", "tools")
 
 
-@pytest.fixture(scope="session")
-def built():
-    """An engine without networks, in which the images were built from the tree."""
+@contextlib.contextmanager
+def running(engine, network):
+    """The engine runs meanwhile; the network is made for it."""
     try:
-        Engine.check_machine()
-        engine = Engine()
-        engine.start()
+        made = network()
+        try:
+            engine.start(made)
+            yield made
+        finally:
+            engine.stop()
+            made.close()
     except CannotRun as e:
         pytest.skip(f"no container engine runs here: {e}")
+
+
+@pytest.fixture(scope="session")
+def built():
+    """An engine without containers' networks, in which the images were built from the tree."""
     try:
-        if engine.docker("inspect", "berth/base", check=False).returncode:
-            run(ROOT / "deploy" / "base-image.sh", "berth/base", env=engine.env, timeout=300)
-        for target in TARGETS:
-            engine.build(target, f"berth/{target}")
-        yield engine
+        Engine.check_machine()
+    except CannotRun as e:
+        pytest.skip(f"no container engine runs here: {e}")
+    engine = Engine()
+    try:
+        with running(engine, Bridge):
+            if engine.docker("inspect", "berth/base", check=False).returncode:
+                run(ROOT / "deploy" / "base-image.sh", "berth/base", env=engine.env, timeout=300)
+            for target in TARGETS:
+                engine.build(target, f"berth/{target}")
+            yield engine
     finally:
         engine.close()
 
@@ -36,16 +52,9 @@ def built():
 def engine(built):
     """The same engine, started anew in a network of its own."""
     built.stop()
-    network = Network()
-    try:
-        built.start(network)
+    with running(built, Network) as network:
         built.network = network
         yield built
-    except CannotRun as e:
-        pytest.skip(f"the container engine makes no network here: {e}")
-    finally:
-        built.stop()
-        network.close()
 
 
 @pytest.fixture(scope="session")

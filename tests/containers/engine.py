@@ -2,7 +2,7 @@
 
 dockerd runs in a network namespace of its own: its bridges and packet filter rules never touch the
 machine, and other engines do not mind. Only the build of the images, which needs Debian's archive,
-runs without a bridge in the machine's own namespace, over the same data."""
+runs in the machine's own namespace, over the same data, with a bridge that nobody uses."""
 
 import contextlib
 import ctypes
@@ -23,8 +23,8 @@ CLONE_NEWNET = 0x40000000
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 UID = 22022
 SERVICES = ("trust", "pool", "borrow", "gateway")
-# Of TEST-NET-2: the machine's end and the engine's end of the cable between the two.
-OUTSIDE, INSIDE = "198.51.100.1", "198.51.100.2"
+# Of TEST-NET-2: the machine's end and the engine's end of the cable between the two; unused.
+OUTSIDE, INSIDE, UNUSED = "198.51.100.1", "198.51.100.2", "198.51.100.5"
 
 
 class CannotRun(Exception):
@@ -60,6 +60,10 @@ def connect_from(path, address, timeout=2):
         return socket.create_connection(address, timeout)
 
 
+def ip(*arguments, **more):
+    run("ip", *arguments, **more)
+
+
 class Network:
     """The engine's namespace, and the cable to it: its default route leads to the machine."""
 
@@ -67,26 +71,33 @@ class Network:
         self.name = f"berth-{os.getpid()}"
         self.path = f"/run/netns/{self.name}"
         machine, engine = f"bh{os.getpid()}", f"be{os.getpid()}"
-        self.ip("netns", "add", self.name)
+        ip("netns", "add", self.name)
         try:
-            self.ip("link", "add", machine, "type", "veth", "peer", "name", engine, "netns",
-                    self.name)
-            self.ip("address", "add", f"{OUTSIDE}/30", "dev", machine)
-            self.ip("link", "set", machine, "up")
-            self.ip("-n", self.name, "link", "set", "lo", "up")
-            self.ip("-n", self.name, "address", "add", f"{INSIDE}/30", "dev", engine)
-            self.ip("-n", self.name, "link", "set", engine, "up")
-            self.ip("-n", self.name, "route", "add", "default", "via", OUTSIDE)
+            ip("link", "add", machine, "type", "veth", "peer", "name", engine, "netns", self.name)
+            ip("address", "add", f"{OUTSIDE}/30", "dev", machine)
+            ip("link", "set", machine, "up")
+            ip("-n", self.name, "link", "set", "lo", "up")
+            ip("-n", self.name, "address", "add", f"{INSIDE}/30", "dev", engine)
+            ip("-n", self.name, "link", "set", engine, "up")
+            ip("-n", self.name, "route", "add", "default", "via", OUTSIDE)
         except AssertionError:
             self.close()
             raise
 
-    @staticmethod
-    def ip(*arguments):
-        run("ip", *arguments)
+    def close(self):
+        ip("netns", "delete", self.name, check=False)
+
+
+class Bridge:
+    """Of an engine that only builds: with none at all it would take the machine's docker0 away."""
+
+    def __init__(self):
+        self.name = f"bb{os.getpid()}"
+        ip("link", "add", self.name, "type", "bridge")
+        ip("address", "add", f"{UNUSED}/30", "dev", self.name)
 
     def close(self):
-        run("ip", "netns", "delete", self.name, check=False)
+        ip("link", "delete", self.name, check=False)
 
 
 class Engine:
@@ -114,16 +125,16 @@ class Engine:
         if done.returncode:
             raise CannotRun(f"no namespaces: {done.stderr.strip()}")
 
-    def start(self, network=None):
-        """Without a network: for builds alone, with no bridge and no rule."""
+    def start(self, network):
+        """In a Network; or beside a Bridge, for builds alone, without any rule."""
         command = ["dockerd", "--data-root", self.folder / "data", "--exec-root",
                    self.folder / "run", "--pidfile", self.folder / "pid", "-H",
                    f"unix://{self.socket}", "--shutdown-timeout", "10"]
-        if network:
+        if isinstance(network, Network):
             # The namespace alone: `ip netns exec` would hide the control groups.
             command = ["nsenter", f"--net={network.path}", *command]
         else:
-            command += ["--bridge=none", "--iptables=false", "--ip-forward=false"]
+            command += [f"--bridge={network.name}", "--iptables=false", "--ip-forward=false"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *map(str, command)], stdin=subprocess.DEVNULL,
