@@ -14,6 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SECRETS_BYTES (64 * 1024)
+#define SECRETS_BYTES_MIN 32
+
 int crypto_fail(struct error *err, const char *what)
 {
     unsigned long code = ERR_peek_last_error();
@@ -99,6 +102,12 @@ int crypto_key_new_p256(struct crypto_key **out)
     return key_wrap(out, EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256"));
 }
 
+bool crypto_secrets_lock(void)
+{
+    return CRYPTO_secure_malloc_initialized() ||
+           CRYPTO_secure_malloc_init(SECRETS_BYTES, SECRETS_BYTES_MIN) == 1;
+}
+
 // No passphrase is ever asked for on a terminal.
 static int no_passphrase(char *buf, int size, int rwflag, void *u)
 {
@@ -114,8 +123,11 @@ int crypto_key_load(struct crypto_key **out, const char *path, struct error *err
         error_set(err, "%s: %s", path, strerror(-r));
         return r;
     }
+    char text[BUFSIZ]; // stdio's own would not be wiped
+    setvbuf(f, text, _IOFBF, sizeof text);
     EVP_PKEY *pkey = PEM_read_PrivateKey(f, NULL, no_passphrase, NULL);
     fclose(f);
+    crypto_wipe(text, sizeof text);
     if (!pkey) {
         crypto_fail(err, "not a private key in PEM without passphrase");
         error_prefix(err, "%s", path);

@@ -24,6 +24,10 @@ bool crypto_ed25519_verify(const uint8_t public_key[static 32], const uint8_t si
                            const void *data, size_t len);
 void crypto_key_id(const uint8_t public_key[static 32], char out[static 17]); // 16 hex + NUL
 
+// Before any key: private keys are kept in memory that is not swapped out and not dumped, and wiped
+// when they go. False: it can be had, but not locked (RLIMIT_MEMLOCK).
+bool crypto_secrets_lock(void);
+
 struct crypto_key; // a private key
 int crypto_key_new_ed25519(struct crypto_key **out);
 int crypto_key_new_p256(struct crypto_key **out);

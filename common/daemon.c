@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "common/core/buf.h"
+#include "common/harden.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -293,6 +294,9 @@ static int run_service(struct daemon *d)
         log_error("process.start_failed", LOG_I("code", code), LOG_S("msg", err.text));
         return refuse(d->def->name, code, err.text);
     }
+    if (!harden_system_calls())
+        log_info("process.not-confined",
+                 LOG_S("msg", "this kernel does not filter system calls; all else is as always"));
     loop_timer_arm(d->loop, &d->ready_timer, clock_mono());
     loop_hook_add(d->loop, LOOP_TURN, &d->ready_hook, check_ready, d);
     int r = loop_run(d->loop);
@@ -321,6 +325,7 @@ int daemon_main(int argc, char **argv, const struct daemon_def *def)
     if (!follow_supervisor())
         return DAEMON_EXIT_FAULT;
     umask(077);
+    harden_begin(def->holds_keys);
     *d = (struct daemon){.def = def, .config_path = arguments.config_path};
     if (config_load(&d->config, d->config_path, &err))
         return refuse(def->name, DAEMON_EXIT_CONFIG, err.text);

@@ -12,6 +12,8 @@
 struct daemon_def {
     const char *name;    // "berth-pool"
     const char *summary; // one line for -h
+    // It holds keys that nobody else has: no core dump, and nobody of the same user looks inside.
+    bool holds_keys;
     // rpc_keys_load, called before start if rpc.keys is set. NULL: no use for keys.
     int (*load_keys)(const char *folder, const char *process, struct error *err);
     // 0; or the exit code (1 or 78) with err->text for people.

@@ -8,6 +8,7 @@ int main(int argc, char **argv)
     static const struct daemon_def def = {
         .name = "berth-trust",
         .summary = "Checks the server license and tells the other processes the verdict.",
+        .holds_keys = true,
         .load_keys = rpc_keys_load,
         .start = trust_start,
         .reload = trust_reload,

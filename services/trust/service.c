@@ -267,6 +267,9 @@ int trust_start(struct loop *loop, const struct config *config, void **service, 
         return error_set(err, "neither trust.server_license is set, the folder with "
                               "server-license.pem and server-license.key, nor trust.dongle"),
                DAEMON_EXIT_CONFIG;
+    if (!crypto_secrets_lock())
+        log_warn("trust.memory-not-locked",
+                 LOG_S("msg", "the server's key may be swapped out: allow 64 KiB of locked memory"));
     struct trust *t = calloc(1, sizeof *t);
     if (t == NULL)
         abort();

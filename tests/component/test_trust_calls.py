@@ -218,3 +218,17 @@ def test_forgotten_ledger(place, host):  # noqa: F811
     assert call(host, BORROW, *move(1, epoch="f" * 32))["epoch"] == "f" * 32
     assert run(BUILD / "berth-cloud", "forget-ledger", "NONE", "--state",
                place.state).stdout.endswith("nothing to change\n")
+
+
+def test_what_trust_cannot_do_any_more(host):
+    status = dict(line.split(":", 1) for line in
+                  open(f"/proc/{host.process.pid}/status").read().splitlines())
+    assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2"
+    dac_override, net_bind_service = 1 << 1, 1 << 10
+    for name in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
+        assert int(status[name], 16) & ~(dac_override | net_bind_service) == 0, name
+    assert int(status["VmLck"].split()[0]) >= 64  # the keys' memory
+    limits = open(f"/proc/{host.process.pid}/limits").read()
+    assert re.search(r"^Max core file size\s+0\s+0\s", limits, re.M)
+    for thread in os.listdir(f"/proc/{host.process.pid}/task"):
+        assert "Seccomp:\t2" in open(f"/proc/{host.process.pid}/task/{thread}/status").read()
