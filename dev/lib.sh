@@ -8,7 +8,7 @@ DEMO_PACKAGES="curl ca-certificates openssl"
 TEST_PACKAGES="git systemd python3-prometheus-client python3-pytest python3-pytest-xdist python3-cryptography python3-requests python3-yaml
 openssl curl ca-certificates procps binutils faketime prometheus mandoc umockdev libumockdev-dev spin
 chromium chromium-driver python3-selenium python3-pip fonts-dejavu-core"
-TEST_PACKAGES="$TEST_PACKAGES docker-compose debootstrap iptables iproute2"
+TEST_PACKAGES="$TEST_PACKAGES docker-compose debootstrap iptables iproute2 debhelper dpkg-dev lintian util-linux"
 # Debian's own engine, unless there is another one, with which it would clash.
 [ -x /usr/bin/dockerd ] || TEST_PACKAGES="$TEST_PACKAGES docker.io"
 # Debian's own kubectl, unless there is another one, with which it would clash.

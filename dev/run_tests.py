@@ -3,9 +3,10 @@
 
 Called by dev/test.sh, which installs the packages. Parts: unit (meson: unit, component, fuzz
 corpora; once plain, once with ASan and UBSan), lint, e2e (pytest: component and end-to-end tests
-with the real binaries), containers (pytest: images and Compose files in a real engine). Each part
-counts test cases; a part that cannot even start counts as one failure. Parts that mostly wait run
-beside the others, and are shown when they end."""
+with the real binaries), containers (pytest: images and Compose files in a real engine), package
+(pytest: the Debian packages, installed and run by a real systemd). Each part counts test cases; a
+part that cannot even start counts as one failure. Parts that mostly wait run beside the others, and
+are shown when they end."""
 
 import os
 import subprocess
@@ -125,7 +126,7 @@ def unit(count):
 
 
 def lint(count):
-    pytest_tests(count, [ROOT / "tests" / "lint"], "lint", 1)
+    pytest_tests(count, [ROOT / "tests" / "lint", ROOT / "tests" / "deploy"], "lint", 1)
 
 
 def component_tests():
@@ -148,8 +149,12 @@ def containers(count, output):
     pytest_tests(count, [ROOT / "tests" / "containers"], "containers", 0, output=output)
 
 
+def package(count, output):
+    pytest_tests(count, [ROOT / "tests" / "package"], "package", 0, output=output)
+
+
 PARTS = {"unit": unit, "lint": lint, "e2e": e2e}
-BESIDE = {"containers": containers}
+BESIDE = {"containers": containers, "package": package}
 
 
 class Beside(threading.Thread):

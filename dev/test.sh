@@ -4,7 +4,7 @@
 # the line "N passed, N failed[, N skipped]".
 #
 #   dev/test.sh                            everything
-#   dev/test.sh unit|lint|e2e|containers   a part
+#   dev/test.sh unit|lint|e2e|containers|package   a part
 set -u
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 . "$ROOT/dev/lib.sh"

@@ -102,10 +102,22 @@ def test_no_process_sees_what_is_another_s(name):
     assert hidden >= {f"/var/lib/berth/{other}" for other in PROCESSES if other != name}
     assert own not in hidden
     assert values(f"berth-{name}", "StateDirectory") == [f"berth/{name}"]
-    assert ("/etc/berth/tls.key" in hidden) == (name != "gateway")
+    # What is not there when a unit starts cannot be hidden from it.
+    made = re.findall(r"^d (/\S+)", (SYSTEMD / "berth.tmpfiles").read_text(), re.M)
+    assert hidden <= set(made) and own in made
+    assert ("/etc/berth/tls" in hidden) == (name != "gateway")
     assert ("/etc/berth/server-license" in hidden) == (name != "trust")
     # Only trust calls out; pool and borrow talk to this machine alone.
     assert bool(values(f"berth-{name}", "IPAddressDeny")) == (name in ("pool", "borrow"))
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_proc_has_what_is_read(name):
+    """ProcSubset=pid hides all but /proc/PID, and a program that misses something goes another way."""
+    sources = [f.read_text() for f in (ROOT / "services" / name).glob("*.c")]
+    reads = {path for text in sources for path in re.findall(r'"/proc/(?!self/)([^"]*)"', text)}
+    assert values(f"berth-{name}", "ProcSubset") == ["all" if reads else "pid"], reads
+    assert values("berth", "ProcSubset") == ["all"]
 
 
 def test_sample_configuration(tmp_path):
@@ -140,7 +152,8 @@ def test_user_and_folders(tmp_path):
     assert done.returncode == 0, done.stderr
     uid, gid = map(int, user.groups())
     for path, mode, owner, group in (("run/berth", 0o700, uid, gid), ("etc/berth", 0o750, 0, gid),
-                                     ("etc/berth/license", 0o750, 0, gid),
+                                     ("etc/berth/license", 0o750, 0, gid), ("etc/berth/tls", 0o750, 0, gid),
+                                     ("var/lib/berth/pool", 0o700, uid, gid),
                                      ("var/lib/berth", 0o755, 0, 0)):
         st = (tmp_path / path).stat()
         assert (st.st_mode & 0o7777, st.st_uid, st.st_gid) == (mode, owner, group), path
