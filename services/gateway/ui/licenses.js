@@ -2,7 +2,7 @@
 
 import { make, replaceKeepingFocus } from "./dom.js";
 import { assignLanes, invalidity, licenseKey, seatsOf } from "./rules.js";
-import { DAY, formatDate, formatDay, formatDuration, formatSoon, parseTime, startOfDay }
+import { DAY, formatDate, formatDay, formatDuration, formatSoon, parseTime, plural, startOfDay }
   from "./times.js";
 
 const SEATS_DRAWN = 40; // above, the bar is proportional
@@ -119,10 +119,13 @@ function card(license, state, actions) {
     "aria-label": `Borrow ${license.feature} ${license.version} ${license.edition}`,
     onclick: () => actions.choose(key) }, chosen ? "Chosen" : "Borrow");
   const seats = seatsOf(license, state.now);
+  // Nothing of it is available then, which says nothing about who uses it.
+  const shown = bad ? [make("p", {}, `${plural(seats.count, "seat")}, of no use: ${bad}.`)]
+    : [seatBar(seats), seatText(seats)];
   return make("li", { class: chosen ? "panel card chosen" : "panel card" },
     make("div", { class: "card-head" }, title(license),
-      bad ? make("span", { class: "badge" }, bad) : state.lends && choose),
-    details(license, state.now), seatBar(seats), seatText(seats),
+      bad && make("span", { class: "badge" }, bad), bad !== "expired" && state.lends && choose),
+    details(license, state.now), ...shown,
     timeline(license, state, chosen && state.wished, actions.rerender));
 }
 

@@ -73,7 +73,7 @@ export function formatDate(ms) {
     .format(ms);
 }
 
-function plural(n, word) {
+export function plural(n, word) {
   return `${n} ${word}${n === 1 ? "" : "s"}`;
 }
 
