@@ -7,6 +7,7 @@ libyaml-dev libcjson-dev libcurl4-openssl-dev libsqlite3-dev libusb-1.0-0-dev li
 DEMO_PACKAGES="curl ca-certificates openssl"
 TEST_PACKAGES="git systemd python3-prometheus-client python3-pytest python3-pytest-xdist python3-cryptography python3-requests python3-yaml
 openssl curl ca-certificates procps binutils faketime prometheus mandoc umockdev libumockdev-dev spin
+strace nbdkit nbdkit-plugin-python libnbd-bin e2fsprogs mount
 chromium chromium-driver python3-selenium python3-pip fonts-dejavu-core"
 TEST_PACKAGES="$TEST_PACKAGES docker-compose debootstrap iptables iproute2 debhelper dpkg-dev lintian util-linux"
 # Debian's own engine, unless there is another one, with which it would clash.

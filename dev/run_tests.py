@@ -141,7 +141,8 @@ def e2e(count):
         count.add("build", "failed")
         return
     # The tests wait for conditions most of the time: more of them than cores.
-    pytest_tests(count, [*component_tests(), ROOT / "tests" / "e2e", ROOT / "tests" / "model"], "e2e",
+    tests = ROOT / "tests"
+    pytest_tests(count, [*component_tests(), tests / "e2e", tests / "model", tests / "faults"], "e2e",
                  2 * JOBS)
 
 
