@@ -1,7 +1,6 @@
 """Power cuts, replayed. A file system lies on a disk that logs each write and flush; a workload
-runs on it and says what it promised. Then, for every point of the log, and for other choices of what
-the disk had carried out of that which was not flushed, the disk as it would be is mounted and looked
-at.
+runs on it and says what it promised. Then, for every point of the log, and for other choices of
+what of the unflushed the disk had carried out, the disk as it would be is mounted and looked at.
 
 The log: records of kind, offset, length and data (logging_disk.py); kind m is a mark of the
 workload: from here on the number in the offset is promised."""
@@ -158,8 +157,8 @@ def crashes(records, chance, orders=4):
 
 
 def replay(folder, base, crash_points, look):
-    """Mounts the disk of each point and calls look(mount folder, promised), which says what is wrong,
-    or None. Returns the number of points and what was wrong with how many."""
+    """Mounts the disk of each point and calls look(mount folder, promised), which says what is
+    wrong, or None. Returns the number of points and what was wrong with them."""
     own_mounts()
     image, mount = folder / "image", folder / "replay"
     mount.mkdir(exist_ok=True)
