@@ -90,13 +90,12 @@ struct http_request {
     int status;
     bool dispatched, owes_answer, queued;
     struct mono_time started, received;
-    struct buf body;
     void *data;
     void (*data_free)(void *data);
     char address[INET6_ADDRSTRLEN];
-    char *path;
     char method[32];
-    char text[]; // path
+    struct buf path, body, answer; // their memory is used again by the next request
+    struct http_request *spare_next;
 };
 
 struct http_server {
@@ -119,7 +118,9 @@ struct http_server {
     struct loop_timer kick;  // now: a pass outside of a turn was asked for
     struct loop_timer sweep; // deadlines
     bool run, in_pass, refusals_waiting, stopping;
-    unsigned answers;  // queued and not completed
+    unsigned answers; // queued and not completed
+    struct http_request *spare;
+    unsigned spare_len;
     uint64_t progress; // whatever moved; a pass that moves nothing is the last
 
     bool draining, drained;
@@ -156,6 +157,7 @@ enum MHD_Result http_request_access(void *cls, struct MHD_Connection *mhd, const
 void http_request_completed(void *cls, struct MHD_Connection *mhd, void **context,
                             enum MHD_RequestTerminationCode code);
 void http_request_give_up(struct http_request *r); // 503 for a handler that does not answer
+void http_request_free_spare(struct http_server *s);
 
 // http_credentials.c
 int http_credentials_new(struct http_credentials **out, const struct http_tls *tls,

@@ -5,9 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SPARE_MAX 256
+#define SPARE_BYTES_MAX 16384 // of one that is kept
+
 // ---- life ----
 
-static void request_unref(struct http_request *r)
+static void request_free(struct http_request *r)
+{
+    buf_fini(&r->path);
+    buf_fini(&r->body);
+    buf_fini(&r->answer);
+    free(r);
+}
+
+// s: the server that may use it again; NULL: it is gone.
+static void request_unref(struct http_request *r, struct http_server *s)
 {
     if (--r->refs)
         return;
@@ -15,8 +27,23 @@ static void request_unref(struct http_request *r)
         r->data_free(r->data);
     if (r->response)
         MHD_destroy_response(r->response);
-    buf_fini(&r->body);
-    free(r);
+    if (!s || s->spare_len >= SPARE_MAX ||
+        r->path.cap + r->body.cap + r->answer.cap > SPARE_BYTES_MAX) {
+        request_free(r);
+        return;
+    }
+    r->spare_next = s->spare;
+    s->spare = r;
+    s->spare_len++;
+}
+
+void http_request_free_spare(struct http_server *s)
+{
+    while (s->spare) {
+        struct http_request *r = s->spare;
+        s->spare = r->spare_next;
+        request_free(r);
+    }
 }
 
 static struct http_conn *conn_of(struct MHD_Connection *mhd)
@@ -28,17 +55,27 @@ static struct http_conn *conn_of(struct MHD_Connection *mhd)
 
 static struct http_request *request_new(struct http_conn *c, const char *method, const char *url)
 {
-    size_t len = strlen(url);
-    struct http_request *r = calloc(1, sizeof *r + len + 1);
-    if (!r)
+    struct http_server *s = c->server;
+    struct http_request *r = s->spare;
+    if (r) {
+        s->spare = r->spare_next;
+        s->spare_len--;
+        buf_clear(&r->path);
+        buf_clear(&r->body);
+        buf_clear(&r->answer);
+    } else if (!(r = calloc(1, sizeof *r))) {
         abort();
-    r->refs = 1;
-    r->server = c->server;
-    r->conn = c;
-    r->started = c->header_began;
-    memcpy(r->text, url, len + 1);
-    r->path = r->text;
-    snprintf(r->method, sizeof r->method, "%s", method);
+    }
+    *r = (struct http_request){.path = r->path,
+                               .body = r->body,
+                               .answer = r->answer,
+                               .refs = 1,
+                               .server = s,
+                               .conn = c,
+                               .started = c->header_began};
+    buf_add_str(&r->path, url);
+    size_t len = strlen(method);
+    memcpy(r->method, method, len < sizeof r->method ? len : sizeof r->method - 1);
     memcpy(r->address, c->address, sizeof r->address);
     c->current = r;
     return r;
@@ -55,8 +92,10 @@ static void add_header(struct MHD_Response *response, const char *name, const ch
 static void answer(struct http_request *r, int status, const char *content_type, const char *body,
                    size_t len, const struct http_header *headers)
 {
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        len, (void *)(uintptr_t)(len ? body : ""), MHD_RESPMEM_MUST_COPY);
+    buf_add(&r->answer, body, len);
+    // It lives until libmicrohttpd has completed the request.
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(len, r->answer.data, MHD_RESPMEM_PERSISTENT);
     if (!response)
         abort();
     add_header(response, "Cache-Control", "no-store");
@@ -79,7 +118,7 @@ void http_respond(struct http_request *r, int status, const char *content_type, 
         answer(r, status, content_type, body, len, headers);
         http_server_kick(r->server);
     }
-    request_unref(r);
+    request_unref(r, r->server);
 }
 
 static void answer_text(struct http_request *r, int status, const char *text,
@@ -126,7 +165,7 @@ static void dispatch(struct http_request *r)
     r->received = loop_now(r->server->loop);
     const struct http_route *routes = r->server->options.routes;
     for (const struct http_route *route = routes; route->method; route++) {
-        if (!path_matches(route->path, r->path))
+        if (!path_matches(route->path, r->path.data))
             continue;
         if (!method_matches(route->method, r->method)) {
             allow_add(allow, sizeof allow, route->method);
@@ -204,9 +243,10 @@ void http_request_completed(void *cls, struct MHD_Connection *mhd, void **contex
     c->since = now;
     if (c->framing.phase != HTTP_PHASE_IDLE)
         c->header_began = now; // what followed was not read while this one waited
+    struct http_server *s = r->server;
     r->conn = NULL;
     r->server = NULL;
-    request_unref(r);
+    request_unref(r, s);
 }
 
 // ---- for handlers ----
@@ -218,7 +258,7 @@ const char *http_request_method(const struct http_request *r)
 
 const char *http_request_path(const struct http_request *r)
 {
-    return r->path;
+    return r->path.data;
 }
 
 const char *http_request_header(const struct http_request *r, const char *name)

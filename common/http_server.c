@@ -178,6 +178,7 @@ void http_server_free(struct http_server **server)
         http_conn_free(s->conns);
     loop_timer_cancel(s->loop, &s->kick);
     loop_timer_cancel(s->loop, &s->sweep);
+    http_request_free_spare(s);
     http_tls_teardown(s);
     free(s);
     *server = NULL;

@@ -18,6 +18,7 @@ void buf_reserve(struct buf *b, size_t extra_bytes);
 void buf_add(struct buf *b, const void *data, size_t len);
 void buf_add_str(struct buf *b, const char *s);
 void buf_add_char(struct buf *b, char c);
+void buf_add_u64(struct buf *b, uint64_t n); // decimal
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void buf_consume(struct buf *b, size_t len); // drops the first len bytes
 // Appends s as a JSON string with quotes. s must be valid UTF-8; control characters are escaped,

@@ -66,11 +66,27 @@ void http_framing_init(struct http_framing *f)
     *f = (struct http_framing){.state = START};
 }
 
+// Bytes that change nothing but a count, in a name, in a value, in a target ('%' is looked at).
+enum { IN_NAME = 1, IN_VALUE = 2, IN_TARGET = 4 };
+
+#define V IN_VALUE
+#define T (IN_VALUE | IN_TARGET)
+#define N (IN_VALUE | IN_TARGET | IN_NAME)
+static const uint8_t classes[256] = {
+    [' '] = V, ['!'] = N, T, N, N, V | IN_NAME, N, N, T, T, N, N, T, N, N, T,
+    ['0'] = N, N,         N, N, N, N,           N, N, N, N, T, T, T, T, T, T,
+    ['@'] = T, N,         N, N, N, N,           N, N, N, N, N, N, N, N, N, N,
+    ['P'] = N, N,         N, N, N, N,           N, N, N, N, N, T, T, T, N, N,
+    ['`'] = N, N,         N, N, N, N,           N, N, N, N, N, N, N, N, N, N,
+    ['p'] = N, N,         N, N, N, N,           N, N, N, N, N, T, N, T, N, [0x80 ... 0xff] = V,
+};
+#undef V
+#undef T
+#undef N
+
 static bool is_token(uint8_t c)
 {
-    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
-        return true;
-    return c && strchr("!#$%&'*+-.^_`|~", c);
+    return classes[c] & IN_NAME;
 }
 
 static void refuse(struct http_framing *f, enum http_refusal r)
@@ -93,10 +109,8 @@ static void refuse_byte(struct http_framing *f, uint8_t c, enum http_refusal oth
 static void request_begin(struct http_framing *f)
 {
     uint64_t requests = f->requests, headers = f->headers;
-    *f = (struct http_framing){.phase = HTTP_PHASE_HEADER,
-                               .state = METHOD,
-                               .requests = requests,
-                               .headers = headers};
+    *f = (struct http_framing){
+        .phase = HTTP_PHASE_HEADER, .state = METHOD, .requests = requests, .headers = headers};
 }
 
 static void request_end(struct http_framing *f)
@@ -417,12 +431,27 @@ static void header_byte(struct http_framing *f, const struct http_framing_limits
         refuse(f, HTTP_REFUSAL_HEADER_TOO_LARGE);
 }
 
-// Plain bytes of a value that decides nothing, which is most of a header: counted at once. Stops
-// before a limit is reached, so that the byte that breaks it is looked at by itself.
-static size_t value_skip(struct http_framing *f, const struct http_framing_limits *limits,
+static uint8_t plain_class(const struct http_framing *f)
+{
+    switch (f->state) {
+    case FIELD_NAME:
+        return IN_NAME;
+    case VALUE:
+        return f->field == OTHER || f->field == HOST ? IN_VALUE : 0;
+    case TARGET:
+        return f->token_len ? IN_TARGET : 0;
+    default:
+        return 0;
+    }
+}
+
+// Plain bytes, which is most of a header, are counted at once. Stops before a limit is reached, so
+// that the byte that breaks it is looked at by itself.
+static size_t plain_skip(struct http_framing *f, const struct http_framing_limits *limits,
                          const uint8_t *data, size_t len)
 {
-    if (f->state != VALUE || f->field != OTHER)
+    uint8_t class = plain_class(f);
+    if (!class)
         return 0;
     size_t room = limits->header_bytes - f->header_bytes;
     if (limits->header_cost && limits->header_cost - f->cost < room)
@@ -430,8 +459,10 @@ static size_t value_skip(struct http_framing *f, const struct http_framing_limit
     if (len > room)
         len = room;
     size_t n = 0;
-    while (n < len && data[n] >= 0x20 && data[n] != 0x7f)
+    while (n < len && classes[data[n]] & class)
         n++;
+    for (size_t i = 0; class == IN_NAME && i < n; i++)
+        token_add(f, data[i]);
     f->header_bytes += (uint32_t)n;
     f->cost += (uint32_t)n;
     return n;
@@ -459,7 +490,7 @@ size_t http_framing_feed(struct http_framing *f, const struct http_framing_limit
             i += body_skip(f, len - i);
             continue;
         }
-        size_t plain = value_skip(f, limits, data + i, len - i);
+        size_t plain = plain_skip(f, limits, data + i, len - i);
         if (plain) {
             i += plain;
             continue;

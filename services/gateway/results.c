@@ -45,7 +45,7 @@ static void add_time(struct buf *out, const char *begin, int64_t s)
 static void add_number(struct buf *out, const char *begin, uint32_t n)
 {
     buf_add_str(out, begin);
-    buf_printf(out, "%" PRIu32, n);
+    buf_add_u64(out, n);
 }
 
 static void add_base64(struct buf *out, const char *begin, ProtobufCBinaryData data)

@@ -150,6 +150,11 @@ static void buf_json_string(void **state)
     buf_add_json_string(&b, "", 0);
     assert_string_equal(b.data, "\"\"");
     buf_clear(&b);
+    buf_add_u64(&b, 0);
+    buf_add_char(&b, ' ');
+    buf_add_u64(&b, UINT64_MAX);
+    assert_string_equal(b.data, "0 18446744073709551615");
+    buf_clear(&b);
     buf_printf(&b, "%d-%s", 12, "x");
     buf_consume(&b, 3);
     assert_string_equal(b.data, "x");
