@@ -9,12 +9,23 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from berth import wait_until
-from borrow_page import HOST, api, card, choose, iso, lender, page, url, uuid_of  # noqa: F401
+from borrow_page import (HOST, api, card, chip, choose, iso, lender, page, sign_in,  # noqa: F401
+                         url, uuid_of)
 from browser import Keys, axe_source
 
 pytestmark = pytest.mark.xdist_group("chromium")  # one Chromium for all of these
 
 MARKUP = "<img src=x onerror=document.title=1>&amp;\"'"
+
+
+@pytest.fixture(scope="module")
+def busy(lender):
+    """So that there is a table and a timeline to look at."""
+    with contextlib.closing(lender.client(token=lender.token)) as c:
+        for host, begins, ends in ((HOST, None, 3), ("A-DONGLE-WITH-A-LONG-NAME." * 2, 2, 8)):
+            more = {"validFrom": iso(days=begins)} if begins else {}
+            c.call("BorrowLicenseV1", uuid=uuid_of(c, "MVTec_HALCON"), feature="MVTec_HALCON",
+                   hostId=host, validUntil=iso(days=ends), **more)
 
 
 def test_host_id_is_checked_while_typing(page):
@@ -71,29 +82,92 @@ def test_a_process_that_is_away_is_told_and_passes(page, lender):
     assert page.text("#banner") == ""
 
 
-def test_markup_in_names_is_inert(page):
-    """No real license can have such names; so a server that has been taken over is played."""
+def play(page, path, body, status=200, batch=False):
+    """From now on the page hears this instead of what the server says at path (to batches, or to
+    single calls and GET), as from a server that has been taken over, or is in a state hard to reach."""
+    page.js("const [path, body, status, batch] = arguments, real = window.fetch;"
+            "window.fetch = (p, o) => p === path && batch === (o.body?.[0] === '[')"
+            " ? Promise.resolve(Response.json(body, {status})) : real(p, o)", path, body, status, batch)
+
+
+def read_again(page):
+    page.js("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_markup_in_names_is_inert(page, lender):
+    """No real license can have such names."""
     at = {"validFrom": iso(days=-1), "validUntil": iso(days=3)}
     hostile = {"feature": MARKUP, "uuid": MARKUP, "version": MARKUP, "edition": MARKUP,
                "modules": MARKUP, "hostId": MARKUP, "borrowId": MARKUP, "fileName": MARKUP,
                "count": 3, "available": 1, **at}
     hostile["borrowedIntervals"] = [{"hostId": MARKUP, **at}]
-    page.js("const [hostile, real] = [arguments[0], fetch];"
-            "window.fetch = (path, options) => path !== '/licenses' ? real(path, options)"
-            " : Promise.resolve(Response.json([0, 1].map((id) => ({id, result: [hostile]}))));"
-            "document.dispatchEvent(new Event('visibilitychange'));", hostile)
+    play(page, "/licenses", [{"id": i, "result": [hostile]} for i in (0, 1)], batch=True)
+    read_again(page)
     for where in ("#licenses h3", "#licenses .bar", "#license", "#borrows", "#licenses .details"):
         page.wait_text(where, MARKUP)
     page.fill("#host", HOST)
     page.wait_text("#summary", MARKUP)
     # Errors carry texts, too.
-    page.js("const texts = arguments[0]; window.fetch = () => Promise.resolve(Response.json("
-            "{id: 1, error: {code: -32602, message: texts, data: {field: texts, reason: texts}}}));"
-            "sessionStorage.setItem('berth.borrow.token', 't')", MARKUP)
+    play(page, "/licenses", {"id": 1, "error": {"code": -32602, "message": MARKUP,
+                                                "data": {"field": MARKUP, "reason": MARKUP}}})
+    sign_in(page, lender.token)
     page.click("#submit")
     page.wait_text("#outcome", MARKUP)
     assert page.js("return document.querySelectorAll('main img, [onerror]').length") == 0
     assert page.driver.title.startswith("Borrow a license")
+
+
+@pytest.mark.parametrize("status,error,words,field", [
+    (200, {"code": 1004, "data": {"reason": "in-use-elsewhere"}}, ["in use on another server"], None),
+    (200, {"code": 1005, "data": {"reason": "addon"}}, ["does not lend licenses"], None),
+    (200, {"code": 1006, "data": {"reason": "too-far-ahead", "limit": "2027-01-05T08:00:00Z"}},
+     ["too far ahead", "Tue, 5 Jan 2027, 09:00 CET"], "until"),
+    (200, {"code": 1007, "data": {}}, ["No seat is left"], "until"),
+    (200, {"code": 1008, "data": {}}, ["Not found"], None),
+    (429, {"code": 1010, "data": {"retryAfter": 3}}, ["Too many requests", "in 3 s"], None),
+    (200, {"code": 1011, "data": {"service": "cloud"}}, ["vendor's backend"], None),
+    (200, {"code": -32602, "data": {"field": "hostId", "reason": "bad"}}, ["hostId: bad"], "host"),
+    (403, None, ["not the server's own", "allowed_origins"], None),
+    (503, None, ["HTTP 503"], None),
+])
+def test_what_every_refusal_looks_like(page, lender, status, error, words, field):
+    play(page, "/licenses", {"id": 1, "error": {"message": "m", **(error or {})}}, status)
+    sign_in(page, lender.token)
+    choose(page, "MVTec_HALCON")
+    page.fill("#host", HOST)
+    page.click("#submit")
+    page.wait_text("#outcome", *words)
+    assert page.focused() == "outcome"
+    page.wait_text("#submit", "Borrow and download")  # it can be tried again
+    marked = page.js("return [...document.querySelectorAll('[aria-invalid=true]')].map((n) => n.id)")
+    assert marked == ([field] if field else [])
+
+
+def test_reading_again_disturbs_nobody(page, lender, busy):
+    choose(page, "MVTec_HALCON")
+    page.fill("#host", "half-typed")
+    page.js("document.querySelector('#borrows button').focus()")
+    before, options = page.focused(), page.js("return document.getElementById('license').options[1]")
+    assert before.startswith("get ")
+    page.js("document.getElementById('freshness').textContent = ''")
+    read_again(page)
+    page.wait_text("#freshness", "Read from")
+    assert page.focused() == before
+    assert page.find("#host").get_attribute("value") == "half-typed"
+    assert page.js("return arguments[0].isConnected", options)  # an open list stays open
+    assert "1 day" in page.text(".chip[aria-pressed=true]")
+
+
+def test_the_servers_clock_counts(page):
+    play(page, "/ui/limits.json", {"maxPeriodSeconds": 3600, "maxAheadSeconds": 7200,
+                                   "tokenNeeded": True, "now": iso(days=1, minutes=30)})
+    read_again(page)
+    page.wait_text("#freshness", "clock is 1 day", "ahead of this computer's")
+    at = (datetime.now(timezone.utc) + timedelta(hours=1)).timestamp() * 1000
+    page.set_value("#until", page.module("/ui/times.js", "m.toLocalInput(a[0])", at))
+    page.wait_text("#until-note", "in the past")
+    chip(page, "1 hour (longest)")
+    assert page.text("#until-note") == ""
 
 
 @pytest.fixture(scope="module")
@@ -102,16 +176,6 @@ def axe():
     if source is None:
         pytest.skip("axe-core could not be installed: accessibility is not checked by machine")
     return source
-
-
-@pytest.fixture(scope="module")
-def busy(lender):
-    """So that there is a table and a timeline to look at."""
-    with contextlib.closing(lender.client(token=lender.token)) as c:
-        for host, begins, ends in ((HOST, None, 3), ("A-DONGLE-WITH-A-LONG-NAME." * 2, 2, 8)):
-            more = {"validFrom": iso(days=begins)} if begins else {}
-            c.call("BorrowLicenseV1", uuid=uuid_of(c, "MVTec_HALCON"), feature="MVTec_HALCON",
-                   hostId=host, validUntil=iso(days=ends), **more)
 
 
 SCREENS = {"light": (1280, 900, "light"), "dark": (1280, 900, "dark"),

@@ -143,6 +143,8 @@ function chooseAndGoOn(key) {
   byId("host").focus();
 }
 
+// The form's outcome takes the focus, as that is where one goes on. That of a download cannot have
+// it, and is only said: who downloads several files stays in the table.
 function showOutcome(box, kind, ...content) {
   box.className = `outcome note ${kind}`;
   box.replaceChildren(...content);

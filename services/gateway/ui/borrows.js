@@ -61,8 +61,8 @@ export function renderBorrows(parent, filterField, state, actions) {
     make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...heads)),
     make("tbody", { role: "rowgroup" },
       ...found.slice(0, rows).map((b) => row(b, state, actions))));
-  const more = found.length > rows && make("button", { type: "button", "data-key": "more rows",
-    onclick: () => { rows += ROWS; actions.rerender(); } },
+  const more = found.length > rows && make("button", { type: "button", class: "more",
+    "data-key": "more rows", onclick: () => { rows += ROWS; actions.rerender(); } },
   `Show more (${found.length - rows} are hidden)`);
   replaceKeepingFocus(parent, make("div", { class: "panel table" }, table), more || "");
 }

@@ -7,8 +7,10 @@ import { DAY, formatDate, formatDay, formatDuration, formatSoon, parseTime, plur
 
 const SEATS_DRAWN = 40; // above, the bar is proportional
 const LANES_SHOWN = 6;
+const CARDS = 50; // cards shown at once; more on request
 
 const opened = new Set(); // timelines that are shown whole
+let cards = CARDS;
 
 // ---- seats ----
 
@@ -146,6 +148,10 @@ export function renderLicenses(parent, state, actions) {
   if (!state.licenses.length)
     return parent.replaceChildren(make("p", { class: "panel quiet" },
       "The server has no licenses. Its administrator puts license files into its search paths."));
-  replaceKeepingFocus(parent, make("ul", { class: "cards" },
-    ...state.licenses.map((l) => card(l, state, actions))));
+  const shown = state.licenses.filter((l, i) => i < cards || licenseKey(l) === state.chosen);
+  const hidden = state.licenses.length - shown.length;
+  const more = hidden > 0 && make("button", { type: "button", class: "more", "data-key": "more cards",
+    onclick: () => { cards += CARDS; actions.rerender(); } }, `Show more (${hidden} are hidden)`);
+  replaceKeepingFocus(parent,
+    make("ul", { class: "cards" }, ...shown.map((l) => card(l, state, actions))), more || "");
 }
