@@ -25,11 +25,12 @@ def rows(path):
 
 def main():
     print("# Metrics\n\nPrometheus text format 0.0.4 at `GET /metrics`: gateway on the admin port (HTTPS), pool, trust "
-          "and\nborrow on their `ops` addresses (HTTP). Made from the `metrics.def` tables by "
+          "and\nborrow on their `ops` addresses (HTTP), berth-cloud on its port (HTTPS). Made from the\n`metrics.def` tables by "
           "`dev/metrics_page.py`.\n\n## Every process\n" + PROCESS)
-    for service in ("gateway", "pool", "trust", "borrow"):
-        print(f"## {service}\n\n| name | type | labels | meaning |\n|---|---|---|---|")
-        print("\n".join(rows(ROOT / "services" / service / "metrics.def")) + "\n")
+    for folder, name in (("services", "gateway"), ("services", "pool"), ("services", "trust"),
+                         ("services", "borrow"), ("tools", "berth-cloud")):
+        print(f"## {name}\n\n| name | type | labels | meaning |\n|---|---|---|---|")
+        print("\n".join(rows(ROOT / folder / name / "metrics.def")) + "\n")
 
 
 if __name__ == "__main__":
