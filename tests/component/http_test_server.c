@@ -1,4 +1,4 @@
-// A server for test_http.py. Arguments: key=value. Prints "port N", then "refused REASON ADDRESS"
+// A server for test_http_*.py. Arguments: key=value. Prints "port N", then "refused REASON ADDRESS"
 // for each refusal, and obeys the commands that come as lines on stdin.
 #include "common/clock.h"
 #include "common/http_server.h"
