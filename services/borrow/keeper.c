@@ -155,16 +155,16 @@ void keeper_confirm(struct keeper *k)
 // The ledger that was encoded is on disk.
 static void take_next(struct keeper *k)
 {
-    buf_fini(&k->ledger);
+    struct buf last = k->ledger;
     k->ledger = k->next;
-    k->next = (struct buf){0};
+    k->next = last; // its memory serves the next one
     memcpy(k->hash, k->next_hash, sizeof k->hash);
     memcpy(k->previous, k->next_previous, sizeof k->previous);
     k->sequence++;
     for (size_t i = 0; i < k->setup.book->len; i++) {
         struct book_entry *e = k->setup.book->entries[i];
         if (e->in_write)
-            e->since = k->sequence;
+            book_written(k->setup.book, e, k->sequence);
         e->in_write = false;
     }
     keeper_confirm(k);

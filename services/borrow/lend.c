@@ -129,7 +129,7 @@ static void answer_complete(struct borrow *b)
 static bool any_to_write(struct borrow *b)
 {
     bool any = false;
-    for (size_t i = b->book.len; i-- > 0;) {
+    for (size_t i = b->book.unwritten ? b->book.len : 0; i-- > 0;) {
         struct book_entry *e = b->book.entries[i];
         if (e->since || !e->own)
             continue;
@@ -149,10 +149,8 @@ static void go_on(struct borrow *b)
     if (!keeper_is_confirmed(b->keeper)) {
         if (!TAILQ_EMPTY(&b->lendings))
             keeper_confirm(b->keeper);
-    } else {
-        pool_link_tell(b->pool);
-        if (any_to_write(b))
-            keeper_write(b->keeper);
+    } else if (any_to_write(b)) {
+        keeper_write(b->keeper);
     }
 }
 
@@ -180,6 +178,8 @@ void lend_settled(void *ctx, enum keeper_outcome outcome, const Berth__Error *er
         fail_waiting(b, NULL, error);
         drop_unwritten(b, true);
         return;
+    } else {
+        pool_link_tell(b->pool);
     }
     go_on(b);
 }

@@ -29,17 +29,18 @@ static void make_ledger(const struct borrow_server *s, const struct buf *license
                         const char *server_id, struct buf *out)
 {
     struct ledger_record records[BORROWS];
+    struct borrow_fields fields[BORROWS];
     struct buf files[BORROWS] = {{0}};
     struct ledger l = {.sequence = 7, .records = records, .records_len = BORROWS};
     snprintf(l.server_id, sizeof l.server_id, "%s", server_id);
     memset(l.epoch, 'e', LEDGER_EPOCH_LEN);
     for (size_t i = 0; i < BORROWS; i++) {
-        struct borrow_fields fields = borrow_fields_any();
-        fields.borrow_id[0] = (char)('0' + i);
-        borrow_lend(s, license->data, &fields, &files[i]);
+        fields[i] = borrow_fields_any();
+        fields[i].borrow_id[0] = (char)('0' + i);
+        borrow_lend(s, license->data, &fields[i], &files[i]);
         const char *own = files[i].data + license->len;
         size_t own_len = files[i].len - license->len - strlen(s->pem);
-        records[i] = (struct ledger_record){.fields = fields,
+        records[i] = (struct ledger_record){.fields = &fields[i],
                                             .vendor = {license->data, license->len},
                                             .own = {own, own_len},
                                             .certificate = text_of(s->pem)};

@@ -149,7 +149,7 @@ static void ask(struct run *r)
         book_remove(&r->book, e);
         return;
     }
-    e->since = r->asked;
+    book_written(&r->book, e, r->asked);
     assert_true(model_len < MODEL_MAX);
     struct lent *l = &model[model_len++];
     *l = (struct lent){license, host, period.from.s, period.until.s, ""};
@@ -193,7 +193,7 @@ static void test_texts_are_shared(void **state)
         const char *vendor = i % 2 ? "odd" : "even";
         book_set_texts(&book, e, (struct ledger_text){vendor, strlen(vendor)},
                        (struct ledger_text){"own", 3}, (struct ledger_text){"pem", 3});
-        e->since = 1;
+        book_written(&book, e, 1);
     }
     assert_int_equal(book.parts_len, 3);
     for (int i = 0; i < 6; i += 2) {

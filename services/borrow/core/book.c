@@ -71,32 +71,51 @@ void book_fini(struct book *b)
     *b = (struct book){0};
 }
 
-static struct book_entry *entry_new(struct book *b)
+// Where the borrow ID is, or belongs.
+static size_t place_of(const struct book *b, const char *borrow_id)
+{
+    size_t low = 0, high = b->len;
+    // A ledger comes sorted.
+    if (high && strcmp(b->entries[high - 1]->fields.borrow_id, borrow_id) < 0)
+        return high;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(b->entries[middle]->fields.borrow_id, borrow_id) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+struct book_entry *book_add(struct book *b, const struct borrow_fields *fields)
 {
     if (b->len == b->cap) {
         b->cap = b->cap ? 2 * b->cap : 64;
         b->entries = must(realloc(b->entries, b->cap * sizeof *b->entries));
     }
-    return b->entries[b->len++] = must(calloc(1, sizeof(struct book_entry)));
-}
-
-struct book_entry *book_add(struct book *b, const struct borrow_fields *fields)
-{
-    struct book_entry *e = entry_new(b);
+    size_t at = place_of(b, fields->borrow_id);
+    memmove(&b->entries[at + 1], &b->entries[at], (b->len - at) * sizeof *b->entries);
+    struct book_entry *e = b->entries[at] = must(calloc(1, sizeof *e));
+    b->len++;
+    b->unwritten++;
     e->fields = *fields;
     return e;
 }
 
+void book_written(struct book *b, struct book_entry *e, uint64_t sequence)
+{
+    b->unwritten -= !e->since;
+    e->since = sequence;
+}
+
 void book_remove(struct book *b, struct book_entry *entry)
 {
-    for (size_t i = 0; i < b->len; i++) {
-        if (b->entries[i] != entry)
-            continue;
-        memmove(&b->entries[i], &b->entries[i + 1], (b->len - i - 1) * sizeof *b->entries);
-        b->len--;
-        entry_free(b, entry);
-        return;
-    }
+    size_t at = place_of(b, entry->fields.borrow_id);
+    memmove(&b->entries[at], &b->entries[at + 1], (b->len - at - 1) * sizeof *b->entries);
+    b->len--;
+    b->unwritten -= !entry->since;
+    entry_free(b, entry);
 }
 
 void book_set_texts(struct book *b, struct book_entry *e, struct ledger_text vendor,
@@ -113,9 +132,9 @@ void book_load(struct book *b, const struct ledger *ledger)
 {
     for (size_t i = 0; i < ledger->records_len; i++) {
         const struct ledger_record *r = &ledger->records[i];
-        struct book_entry *e = book_add(b, &r->fields);
+        struct book_entry *e = book_add(b, r->fields);
         book_set_texts(b, e, r->vendor, r->own, r->certificate);
-        e->since = ledger->sequence;
+        book_written(b, e, ledger->sequence);
         e->granted = true;
     }
 }
@@ -135,11 +154,9 @@ void book_expire(struct book *b, struct wall_time now)
 
 struct book_entry *book_find(const struct book *b, const char *borrow_id)
 {
-    for (size_t i = 0; i < b->len; i++) {
-        if (!strcmp(b->entries[i]->fields.borrow_id, borrow_id))
-            return b->entries[i];
-    }
-    return NULL;
+    size_t at = place_of(b, borrow_id);
+    return at < b->len && !strcmp(b->entries[at]->fields.borrow_id, borrow_id) ? b->entries[at]
+                                                                               : NULL;
 }
 
 struct book_entry *book_same(const struct book *b, const struct rules_ask *ask,
@@ -147,6 +164,8 @@ struct book_entry *book_same(const struct book *b, const struct rules_ask *ask,
 {
     for (size_t i = 0; i < b->len; i++) {
         const struct borrow_fields *f = &b->entries[i]->fields;
+        if (f->valid_until.s != ask->until.s) // quicker than what follows
+            continue;
         const struct rules_held held = {f->uuid, f->feature, f->host_id,
                                         book_period(b->entries[i])};
         if (now.s < f->valid_until.s && rules_same(ask, &held, now))
@@ -166,7 +185,8 @@ bool book_fits(const struct book *b, const char *uuid, const char *feature, stru
             !strcmp(f->feature, feature))
             interval_set_add(&others, other);
     }
-    bool fits = interval_set_fits(&others, period, count, conflict);
+    // Most are far from full.
+    bool fits = others.len < count || interval_set_fits(&others, period, count, conflict);
     interval_set_fini(&others);
     return fits;
 }
@@ -181,7 +201,7 @@ size_t book_active(const struct book *b, struct wall_time now)
 
 void book_record(const struct book_entry *e, struct ledger_record *out)
 {
-    *out = (struct ledger_record){.fields = e->fields,
+    *out = (struct ledger_record){.fields = &e->fields,
                                   .vendor = {e->vendor->text, e->vendor->len},
                                   .own = {e->own, e->own_len},
                                   .certificate = {e->certificate->text, e->certificate->len}};

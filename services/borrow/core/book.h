@@ -27,8 +27,9 @@ struct book_entry {
 };
 
 struct book {
-    struct book_entry **entries; // in the order of their making
+    struct book_entry **entries; // by borrow ID
     size_t len, cap;
+    size_t unwritten; // of them, without `since`
     struct book_part **parts;
     size_t parts_len, parts_cap;
 };
@@ -42,6 +43,8 @@ static inline struct interval book_period(const struct book_entry *entry)
 
 // One that holds its seat from now on.
 struct book_entry *book_add(struct book *book, const struct borrow_fields *fields);
+// It is on disk.
+void book_written(struct book *book, struct book_entry *entry, uint64_t sequence);
 void book_remove(struct book *book, struct book_entry *entry);
 // The texts that make up its file; copied.
 void book_set_texts(struct book *book, struct book_entry *entry, struct ledger_text vendor,
@@ -62,5 +65,5 @@ bool book_fits(const struct book *book, const char *uuid, const char *feature,
 // Those whose period has not ended.
 size_t book_active(const struct book *book, struct wall_time now);
 
-// Its record in a ledger; the texts are the entry's.
+// Its record in a ledger; fields and texts are the entry's.
 void book_record(const struct book_entry *entry, struct ledger_record *out);

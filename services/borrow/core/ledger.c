@@ -22,22 +22,40 @@ static int compare_texts(const void *a, const void *b)
     return text_compare(a, b);
 }
 
+static bool text_same(struct ledger_text a, struct ledger_text b)
+{
+    return a.p == b.p && a.len == b.len;
+}
+
 static int compare_records(const void *a, const void *b)
 {
     const struct ledger_record *x = a, *y = b;
-    return strcmp(x->fields.borrow_id, y->fields.borrow_id);
+    return strcmp(x->fields->borrow_id, y->fields->borrow_id);
 }
 
-// The texts that records share, sorted, each once. To be freed.
+static void sort_records(struct ledger *ledger)
+{
+    struct ledger_record *r = ledger->records;
+    size_t i = 1;
+    while (i < ledger->records_len && compare_records(&r[i - 1], &r[i]) < 0)
+        i++;
+    if (i < ledger->records_len) // they come sorted nearly always
+        qsort(r, ledger->records_len, sizeof *r, compare_records);
+}
+
+// The texts that records share, sorted, each once. To be freed. Neighbours mostly share them.
 static struct ledger_text *collect_parts(const struct ledger *ledger, size_t *len)
 {
     size_t n = 0;
+    const struct ledger_record *r = ledger->records;
     struct ledger_text *parts = malloc((2 * ledger->records_len + 1) * sizeof *parts);
     if (!parts)
         abort();
     for (size_t i = 0; i < ledger->records_len; i++) {
-        parts[n++] = ledger->records[i].vendor;
-        parts[n++] = ledger->records[i].certificate;
+        if (!i || !text_same(r[i].vendor, r[i - 1].vendor))
+            parts[n++] = r[i].vendor;
+        if (!i || !text_same(r[i].certificate, r[i - 1].certificate))
+            parts[n++] = r[i].certificate;
     }
     qsort(parts, n, sizeof *parts, compare_texts);
     *len = 0;
@@ -54,33 +72,52 @@ static size_t part_index(const struct ledger_text *parts, size_t len, struct led
     return (size_t)(found - parts);
 }
 
-static void add_text(struct buf *out, const char *name, struct ledger_text text)
+static void add_part(struct buf *out, struct ledger_text text)
 {
-    buf_printf(out, "%s %zu\n", name, text.len);
+    buf_printf(out, "part %zu\n", text.len);
     buf_add(out, text.p, text.len);
     buf_add_char(out, '\n');
+}
+
+// The heading of a record is that of the one before in most cases, and then it is not made again.
+static void add_records(const struct ledger *ledger, const struct ledger_text *parts,
+                        size_t parts_len, struct buf *out)
+{
+    struct buf heading BUF_CLEANUP = {0};
+    for (size_t i = 0; i < ledger->records_len; i++) {
+        const struct ledger_record *r = &ledger->records[i], *last = i ? r - 1 : NULL;
+        if (!last || r->own.len != last->own.len || !text_same(r->vendor, last->vendor) ||
+            !text_same(r->certificate, last->certificate)) {
+            buf_clear(&heading);
+            buf_printf(&heading, "vendor: %zu\ncertificate: %zu\nown %zu\n",
+                       part_index(parts, parts_len, r->vendor),
+                       part_index(parts, parts_len, r->certificate), r->own.len);
+        }
+        buf_add(out, heading.data, heading.len);
+        buf_add(out, r->own.p, r->own.len);
+        buf_add_char(out, '\n');
+    }
 }
 
 void ledger_encode(struct ledger *ledger, struct buf *out)
 {
     char hex[65];
-    size_t parts_len;
-    if (ledger->records_len)
-        qsort(ledger->records, ledger->records_len, sizeof *ledger->records, compare_records);
+    size_t parts_len, bytes = 1024;
+    sort_records(ledger);
     struct ledger_text *parts = collect_parts(ledger, &parts_len);
+    for (size_t i = 0; i < parts_len; i++)
+        bytes += parts[i].len + 32;
+    for (size_t i = 0; i < ledger->records_len; i++)
+        bytes += ledger->records[i].own.len + 64;
+    buf_reserve(out, bytes);
     hex_encode(ledger->previous, sizeof ledger->previous, hex);
     buf_printf(out, FORMAT_LINE "\nserver-id: %s\nepoch: %s\nsequence: %" PRIu64 "\n",
                ledger->server_id, ledger->epoch, ledger->sequence);
     buf_printf(out, "previous: %s\nparts: %zu\nborrows: %zu\n", hex, parts_len,
                ledger->records_len);
     for (size_t i = 0; i < parts_len; i++)
-        add_text(out, "part", parts[i]);
-    for (size_t i = 0; i < ledger->records_len; i++) {
-        const struct ledger_record *r = &ledger->records[i];
-        buf_printf(out, "vendor: %zu\ncertificate: %zu\n", part_index(parts, parts_len, r->vendor),
-                   part_index(parts, parts_len, r->certificate));
-        add_text(out, "own", r->own);
-    }
+        add_part(out, parts[i]);
+    add_records(ledger, parts, parts_len, out);
     free(parts);
 }
 
@@ -173,12 +210,14 @@ static void read_fields(struct reader *r, struct ledger_text own, struct borrow_
 }
 
 static void read_record(struct reader *r, struct ledger_record *record,
-                        const struct ledger_text *parts, size_t parts_len)
+                        struct borrow_fields *fields, const struct ledger_text *parts,
+                        size_t parts_len)
 {
     record->vendor = read_part(r, "vendor:", parts, parts_len);
     record->certificate = read_part(r, "certificate:", parts, parts_len);
     record->own = read_text(r, "own");
-    read_fields(r, record->own, &record->fields);
+    read_fields(r, record->own, fields);
+    record->fields = fields;
 }
 
 // Counts are bounded by the length of the text before anything is allocated for them.
@@ -192,10 +231,11 @@ static void read_body(struct reader *r, struct ledger *out, struct arena *arena)
         return;
     struct ledger_text *parts = arena_alloc(arena, (parts_len + 1) * sizeof *parts);
     out->records = arena_zalloc(arena, (n + 1) * sizeof *out->records);
+    struct borrow_fields *fields = arena_alloc(arena, (n + 1) * sizeof *fields);
     for (size_t i = 0; i < parts_len && !r->bad; i++)
         parts[i] = read_text(r, "part");
     for (size_t i = 0; i < n && !r->bad; i++) {
-        read_record(r, &out->records[i], parts, parts_len);
+        read_record(r, &out->records[i], &fields[i], parts, parts_len);
         r->bad |= i && compare_records(&out->records[i - 1], &out->records[i]) >= 0;
     }
     out->records_len = n;

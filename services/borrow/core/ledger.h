@@ -23,10 +23,10 @@ struct ledger_text {
 
 // The borrowed license file is vendor + own + certificate, byte for byte.
 struct ledger_record {
-    struct borrow_fields fields;    // as they stand in own
-    struct ledger_text vendor;      // shared by many records, stored once
-    struct ledger_text own;         // the borrow block and its signature
-    struct ledger_text certificate; // shared as well
+    const struct borrow_fields *fields; // as they stand in own
+    struct ledger_text vendor;          // shared by many records, stored once
+    struct ledger_text own;             // the borrow block and its signature
+    struct ledger_text certificate;     // shared as well
 };
 
 struct ledger {
