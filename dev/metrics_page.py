@@ -25,7 +25,7 @@ def rows(path):
 
 def main():
     print("# Metrics\n\nPrometheus text format 0.0.4 at `GET /metrics`: gateway on the admin port (HTTPS), pool, trust "
-          "and\nborrow on their `ops` addresses (HTTP), berth-cloud on its port (HTTPS). Made from the\n`metrics.def` tables by "
+          "and\nborrow on their `ops` addresses (HTTP), berth-cloud at `--ops` (HTTP). Made from the\n`metrics.def` tables by "
           "`dev/metrics_page.py`.\n\n## Every process\n" + PROCESS)
     for folder, name in (("services", "gateway"), ("services", "pool"), ("services", "trust"),
                          ("services", "borrow"), ("tools", "berth-cloud")):

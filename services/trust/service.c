@@ -269,7 +269,7 @@ int trust_start(struct loop *loop, const struct config *config, void **service, 
                DAEMON_EXIT_CONFIG;
     if (!crypto_secrets_lock())
         log_warn("trust.memory-not-locked",
-                 LOG_S("msg", "the server's key may be swapped out: allow 64 KiB of locked memory"));
+                 LOG_S("msg", "its key may be swapped out: allow 64 KiB of locked memory"));
     struct trust *t = calloc(1, sizeof *t);
     if (t == NULL)
         abort();

@@ -2,6 +2,7 @@
 #include "common/clock.h"
 #include "common/core/text.h"
 #include "common/log.h"
+#include "common/ops.h"
 #include "tools/berth-cloud/protocol.h"
 #include "tools/berth-cloud/serve.h"
 
@@ -18,11 +19,13 @@
 static const char usage_text[] =
     "usage: berth-cloud serve --dir KEYS/cloud --listen HOST:PORT --state FILE\n"
     "       berth-cloud list --state FILE\n"
+    "       berth-cloud health --ops HOST:PORT\n"
     "       berth-cloud revoke|restore|forget-ledger ID --state FILE\n"
     "       berth-cloud revoke-key|restore-key KEYID --state FILE\n"
     "\n"
     "The validation backend for servers with a Cloud-Ready license.\n"
     "  serve          answers servers; the folder is the one that berth-vendor init made\n"
+    "  health         asks a running backend whether it is ready; exit 0 if so, else 1\n"
     "  list           the servers known, who holds what, and what is revoked\n"
     "  revoke ID      the server with this ID gets no license any more\n"
     "  restore ID     takes that back\n"
@@ -32,6 +35,7 @@ static const char usage_text[] =
     "  --dir DIR      cloud.pem, cloud.key and vendor-ca.pem\n"
     "  --listen HOST:PORT\n"
     "  --state FILE   what the backend remembers (SQLite)\n"
+    "  --ops HOST:PORT  plain HTTP: /health/alive, /health/ready, /metrics (default: none)\n"
     "  --next-check SECONDS  when servers are told to ask again (1 to 3600, default 60)\n"
     "  --silence SECONDS  after this time without a word, another host may take a server\n"
     "                 license (default 600; lower it only for tests)\n"
@@ -69,9 +73,10 @@ static int parse_level(const char *text, enum log_level *out)
 // -1: go on; else the exit code.
 static int parse_options(struct arguments *a, int argc, char **argv)
 {
-    enum { DIR_OPT = 256, LISTEN, STATE, SILENCE, NEXT_CHECK, LEVEL, VERSION };
+    enum { DIR_OPT = 256, LISTEN, STATE, OPS, SILENCE, NEXT_CHECK, LEVEL, VERSION };
     static const struct option options[] = {
         {"dir", 1, NULL, DIR_OPT},         {"listen", 1, NULL, LISTEN},
+        {"ops", 1, NULL, OPS},
         {"state", 1, NULL, STATE},         {"silence", 1, NULL, SILENCE},
         {"next-check", 1, NULL, NEXT_CHECK}, {"log-level", 1, NULL, LEVEL},
         {"help", 0, NULL, 'h'},            {"version", 0, NULL, VERSION},
@@ -84,6 +89,7 @@ static int parse_options(struct arguments *a, int argc, char **argv)
         case DIR_OPT: a->serve.dir = optarg; break;
         case LISTEN: a->serve.listen = optarg; break;
         case STATE: a->serve.state = optarg; break;
+        case OPS: a->serve.ops = optarg; break;
         case SILENCE: bad = parse_seconds(optarg, SILENCE_S, &a->serve.silence_s); break;
         case NEXT_CHECK: bad = parse_seconds(optarg, 3600, &seconds); break;
         case LEVEL: bad = parse_level(optarg, &a->log_level); break;
@@ -104,10 +110,7 @@ static void print_server(void *ctx, const struct store_server *s)
     const struct lease_policy *policy = ctx;
     char seen[32] = "never", ledger[128] = "-";
     int64_t now = clock_wall().s;
-    const char *status = s->revoked         ? "revoked"
-                         : !s->lease.held   ? "free"
-                         : now - s->lease.last_seen_s >= policy->silence_s ? "silent"
-                                                                           : "in use";
+    const char *status = store_status_name(store_status(s, now, policy));
     if (s->lease.last_seen_s > 0)
         wall_format((struct wall_time){s->lease.last_seen_s}, seen);
     if (s->head.present)
@@ -187,6 +190,9 @@ static int usage_error(const char *what)
 static int dispatch(const struct arguments *a)
 {
     const char *c = a->command;
+    if (strcmp(c, "health") == 0)
+        return a->id != NULL || a->serve.ops == NULL ? usage_error("health needs --ops, no more")
+                                                     : ops_health_check(a->serve.ops, false);
     if (a->serve.state == NULL)
         return usage_error("--state FILE is needed");
     if (strcmp(c, "serve") == 0) {

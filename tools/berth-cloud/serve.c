@@ -2,9 +2,10 @@
 
 #include "common/clock.h"
 #include "common/core/text.h"
+#include "common/harden.h"
 #include "common/log.h"
-#include "common/metrics.h"
 #include "common/server_license.h"
+#include "tools/berth-cloud/cloud_ops.h"
 #include "tools/berth-cloud/protocol.h"
 #include "tools/berth-cloud/tls_server.h"
 
@@ -22,18 +23,9 @@
 #define CONNECTIONS_MAX 4096
 #define JSON_TYPE "application/json"
 
-#define METRIC(id, type, name, labels, help) M_##id,
-enum cloud_metric {
-#include "tools/berth-cloud/metrics.def"
-    M_COUNT
+struct files {
+    char certificate[4096], key[4096], ca[4096];
 };
-#undef METRIC
-
-#define METRIC(id, type, name, labels, help) {type, name, labels, help},
-static const struct metric_def metric_defs[] = {
-#include "tools/berth-cloud/metrics.def"
-};
-#undef METRIC
 
 // An answer that waits for the commit of its loop turn: many servers share one write to disk.
 struct pending {
@@ -44,11 +36,12 @@ struct pending {
 
 struct cloud {
     struct loop *loop;
+    struct files files; // the listener keeps the names, to read them again
     struct tls_server *server;
     struct loop_timer drain;
     struct mono_time drain_end;
-    struct metrics *metrics;
-    struct metric_histogram *duration;
+    struct cloud_ops ops;
+    struct metric_histogram *duration, *commit;
     struct store *store;
     struct crypto_ca *vendor_ca;
     struct cloud_policy policy;
@@ -64,7 +57,7 @@ static void respond_error(struct cloud *c, struct tls_request *r, int status, co
     buf_add_str(&body, "{\"error\":");
     buf_add_json_string(&body, text, utf8_valid(text, strlen(text)) ? strlen(text) : 0);
     buf_add_char(&body, '}');
-    metric_add(c->metrics, M_REQUESTS, 1, method, outcome);
+    metric_add(c->ops.metrics, M_REQUESTS, 1, method, outcome);
     log_warn("cloud.bad-request", LOG_S("address", tls_request_address(r)),
              LOG_S("outcome", outcome), LOG_S("msg", text));
     tls_respond(r, status, JSON_TYPE, body.data, body.len);
@@ -107,10 +100,13 @@ static bool commit_turn(void *ctx)
     if (c->pending == NULL)
         return false;
     struct error err = {""};
-    if (store_commit(c->store, &err) < 0)
+    int64_t begin_us = clock_mono_us();
+    if (store_commit(c->store, &err) < 0) {
         state_failed(c, &err);
-    else
-        pending_answer(c, true);
+        return false;
+    }
+    metric_observe_s(c->commit, (double)(clock_mono_us() - begin_us) / 1e6);
+    pending_answer(c, true);
     return false;
 }
 
@@ -193,7 +189,7 @@ static void handle(struct cloud *c, struct tls_request *r, bool goodbye)
                                         &outcome, &err);
     if (code < 0)
         return state_failed(c, &err);
-    metric_add(c->metrics, M_REQUESTS, 1, method, outcome);
+    metric_add(c->ops.metrics, M_REQUESTS, 1, method, outcome);
     log_outcome(method, who.server_id, outcome, r);
 }
 
@@ -212,13 +208,6 @@ static void on_alive(struct cloud *c, struct tls_request *r)
     tls_respond(r, 200, "text/plain; charset=utf-8", "alive\n", 6);
 }
 
-static void on_metrics(struct cloud *c, struct tls_request *r)
-{
-    struct buf text BUF_CLEANUP = {0};
-    metrics_render(c->metrics, &text);
-    tls_respond(r, 200, "text/plain; version=0.0.4; charset=utf-8", text.data, text.len);
-}
-
 static const struct {
     const char *method, *path;
     void (*fn)(struct cloud *c, struct tls_request *r);
@@ -226,7 +215,6 @@ static const struct {
     {"POST", "/v1/validate", on_validate},
     {"POST", "/v1/goodbye", on_goodbye},
     {"GET", "/health/alive", on_alive},
-    {"GET", "/metrics", on_metrics},
 };
 
 static void on_request(struct tls_request *r, void *ctx)
@@ -244,16 +232,16 @@ static void on_request(struct tls_request *r, void *ctx)
                   status == 404 ? "there is nothing here" : "this path has another method");
 }
 
-static void on_collect(void *ctx)
+static unsigned connections(void *ctx)
 {
-    struct cloud *c = ctx;
-    metric_set(c->metrics, M_CONNECTIONS, tls_server_connections(c->server));
+    const struct cloud *c = ctx;
+    return tls_server_connections(c->server);
 }
 
 static void on_refused(void *ctx, const char *reason, const char *address)
 {
     struct cloud *c = ctx;
-    metric_add(c->metrics, M_REFUSED_CONNECTIONS, 1, reason);
+    metric_add(c->ops.metrics, M_REFUSED_CONNECTIONS, 1, reason);
     log_info("cloud.refused", LOG_S("reason", reason),
              LOG_S("address", address != NULL ? address : ""));
 }
@@ -281,7 +269,8 @@ static void on_reload(void *ctx)
 {
     struct cloud *c = ctx;
     struct error err = {""};
-    if (tls_server_reload(c->server, &err) < 0)
+    if (tls_server_reload(c->server, &err) < 0 ||
+        cloud_ops_certificate(&c->ops, c->files.certificate, &err) < 0)
         log_error("cloud.reload-failed", LOG_S("msg", err.text));
     else
         log_info("cloud.reloaded", LOG_S("msg", "the certificates were read again"));
@@ -307,12 +296,7 @@ static int listen_parse(const char *text, char *host, size_t cap, uint16_t *port
     return 0;
 }
 
-struct files {
-    char certificate[4096], key[4096], ca[4096];
-};
-
-static int serve_http(struct cloud *c, const struct serve_options *options,
-                      const struct files *files, struct error *err)
+static int serve_http(struct cloud *c, const struct serve_options *options, struct error *err)
 {
     char host[256];
     uint16_t port = 0;
@@ -321,9 +305,9 @@ static int serve_http(struct cloud *c, const struct serve_options *options,
     struct tls_options tls = {
         .host = host,
         .port = port,
-        .certificate_file = files->certificate,
-        .key_file = files->key,
-        .client_ca_file = files->ca,
+        .certificate_file = c->files.certificate,
+        .key_file = c->files.key,
+        .client_ca_file = c->files.ca,
         .max_body_bytes = BODY_BYTES_MAX,
         .connections = CONNECTIONS_MAX, // a thousand servers may come at once
         .deadline_ms = DEADLINE_MS,
@@ -331,7 +315,11 @@ static int serve_http(struct cloud *c, const struct serve_options *options,
         .refused = on_refused,
         .ctx = c,
     };
-    int r = tls_server_new(&c->server, c->loop, &tls, err);
+    int r = cloud_ops_certificate(&c->ops, c->files.certificate, err);
+    if (r == 0)
+        r = tls_server_new(&c->server, c->loop, &tls, err);
+    if (r == 0)
+        r = cloud_ops_listen(&c->ops, c->loop, options->ops, err);
     if (r < 0)
         return r;
     log_info("cloud.listening", LOG_S("host", host),
@@ -340,51 +328,52 @@ static int serve_http(struct cloud *c, const struct serve_options *options,
     return 0;
 }
 
-static int start(struct cloud *c, const struct serve_options *options, const struct files *files,
-                 struct error *err)
+static int start(struct cloud *c, const struct serve_options *options, struct error *err)
 {
     int r = loop_new(&c->loop);
     if (r < 0)
         return error_set(err, "no event loop: %s", strerror(-r)), r;
     loop_hook_add(c->loop, LOOP_TURN, &c->commit_hook, commit_turn, c);
-    r = crypto_ca_load_file(&c->vendor_ca, files->ca, err);
+    r = crypto_ca_load_file(&c->vendor_ca, c->files.ca, err);
     if (r == 0)
         r = store_open(&c->store, options->state, true, err);
     if (r < 0)
         return r;
+    c->ops.store = c->store;
     loop_signal(c->loop, SIGTERM, on_stop, c);
     loop_signal(c->loop, SIGINT, on_stop, c);
     loop_signal(c->loop, SIGHUP, on_reload, c);
     loop_timer_init(&c->drain, on_drained, c);
-    return serve_http(c, options, files, err);
+    return serve_http(c, options, err);
 }
 
 int serve_run(const struct serve_options *options)
 {
-    static struct files files; // the listener keeps the names, to read them again
-    snprintf(files.certificate, sizeof files.certificate, "%s/cloud.pem", options->dir);
-    snprintf(files.key, sizeof files.key, "%s/cloud.key", options->dir);
-    snprintf(files.ca, sizeof files.ca, "%s/vendor-ca.pem", options->dir);
-    struct cloud c = {
-        .policy = {.lease = {.silence_s = options->silence_s,
-                             .alive_s = 2 * (int64_t)options->next_check_s + ALIVE_EXTRA_S},
-                   .next_check_s = options->next_check_s},
-        .metrics = metrics_new(metric_defs, M_COUNT),
-    };
-    c.duration = metric_histogram(c.metrics, M_DURATION);
-    metrics_on_collect(c.metrics, on_collect, &c);
+    static struct cloud c;
+    c.policy = (struct cloud_policy){
+        .lease = {.silence_s = options->silence_s,
+                  .alive_s = 2 * (int64_t)options->next_check_s + ALIVE_EXTRA_S},
+        .next_check_s = options->next_check_s};
+    snprintf(c.files.certificate, sizeof c.files.certificate, "%s/cloud.pem", options->dir);
+    snprintf(c.files.key, sizeof c.files.key, "%s/cloud.key", options->dir);
+    snprintf(c.files.ca, sizeof c.files.ca, "%s/vendor-ca.pem", options->dir);
+    c.ops = (struct cloud_ops){.policy = &c.policy.lease, .connections = connections, .ctx = &c};
+    cloud_ops_init(&c.ops);
+    c.duration = metric_histogram(c.ops.metrics, M_DURATION);
+    c.commit = metric_histogram(c.ops.metrics, M_COMMIT);
     signal(SIGPIPE, SIG_IGN);
+    harden_begin(true);
     struct error err = {""};
-    if (start(&c, options, &files, &err) < 0) {
+    if (start(&c, options, &err) < 0) {
         fprintf(stderr, "berth-cloud: %s\n", err.text);
         c.exit_code = 1;
-    } else if (loop_run(c.loop) < 0) {
+    } else if (harden_system_calls(), loop_run(c.loop) < 0) {
         c.exit_code = 1;
     }
     tls_server_free(&c.server);
+    cloud_ops_fini(&c.ops);
     store_close(&c.store);
     crypto_ca_free(&c.vendor_ca);
-    metrics_free(&c.metrics);
     loop_free(&c.loop);
     return c.exit_code;
 }

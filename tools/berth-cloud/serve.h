@@ -7,6 +7,7 @@ struct serve_options {
     const char *dir;    // cloud.pem, cloud.key, vendor-ca.pem
     const char *listen; // HOST:PORT
     const char *state;  // SQLite file
+    const char *ops;    // HOST:PORT of health and metrics, or NULL
     int64_t silence_s;
     unsigned next_check_s;
 };

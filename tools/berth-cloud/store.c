@@ -289,6 +289,22 @@ int store_revoked_keys(struct store *store, char ids[REVOKED_KEYS_MAX][17], stru
     return n;
 }
 
+enum store_status store_status(const struct store_server *server, int64_t now_s,
+                               const struct lease_policy *policy)
+{
+    if (server->revoked)
+        return STORE_REVOKED;
+    if (!server->lease.held)
+        return STORE_FREE;
+    return now_s - server->lease.last_seen_s >= policy->silence_s ? STORE_SILENT : STORE_IN_USE;
+}
+
+const char *store_status_name(enum store_status status)
+{
+    static const char *const names[] = {"free", "in use", "silent", "revoked"};
+    return names[status];
+}
+
 int store_each(struct store *store, void (*fn)(void *ctx, const struct store_server *server),
                void *ctx, struct error *err)
 {

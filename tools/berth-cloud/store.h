@@ -20,6 +20,12 @@ struct store_server {
     struct ledger_head head;
 };
 
+// What is to be said of a server in a word.
+enum store_status { STORE_FREE, STORE_IN_USE, STORE_SILENT, STORE_REVOKED, STORE_STATUSES };
+enum store_status store_status(const struct store_server *server, int64_t now_s,
+                               const struct lease_policy *policy);
+const char *store_status_name(enum store_status status);
+
 int store_open(struct store **out, const char *path, bool create, struct error *err);
 void store_close(struct store **store);
 
