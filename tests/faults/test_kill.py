@@ -1,6 +1,6 @@
-"""[D2] and [D3] with the real processes: berth-borrow is killed at, or is failed by, one system call
-after the other of its start and of a borrow, by strace. It starts again every time, and every borrow
-that was answered is there. BERTH_FAULTS=all takes every call, else a sample of each kind."""
+"""[D2] and [D3] with the real processes: berth-borrow is killed at, or is failed by, one system
+call after the other of its start and of a borrow, by strace. It starts again every time, and every
+borrow that was answered is there. BERTH_FAULTS=all takes every call, else a sample of each kind."""
 
 import os
 import re
@@ -53,8 +53,8 @@ class Lender:
         self.answered, self.points, self.disturbed, self.hosts = set(), 0, 0, 0
 
     def run(self, *strace):
-        """One start, one borrow, one list. The exit code of berth-borrow, negative for a signal; None
-        if it was still alive."""
+        """One start, one borrow, one list. The exit codes of berth-borrow, negative for a signal or
+        None if it was still alive, and of the caller."""
         self.hosts += 1
         borrow = [BUILD / "berth-borrow", "-c", self.site.config]
         traced = ["strace", "-f", "-qq", *strace, "--"] if strace else []
