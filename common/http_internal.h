@@ -86,21 +86,25 @@ struct http_request {
     struct http_conn *conn;     // NULL: the client is gone or was answered
     unsigned refs;              // libmicrohttpd's and the handler's
     const struct http_route *route;
-    struct MHD_Response *response;
     int status;
-    bool dispatched, owes_answer, queued;
+    bool dispatched, owes_answer, answered, queued;
+    size_t sent; // of the answer, with what libmicrohttpd put before it
     struct mono_time started, received;
     void *data;
     void (*data_free)(void *data);
     char address[INET6_ADDRSTRLEN];
     char method[32];
-    struct buf path, body, answer; // their memory is used again by the next request
+    struct buf path, body;
+    struct buf answer; // from the first field that is not libmicrohttpd's to the end of the body
     struct http_request *spare_next;
 };
 
 struct http_server {
     struct loop *loop;
     struct MHD_Daemon *daemon;
+    // What libmicrohttpd is given to send: nothing, and nothing before it closes. http_guard.c puts
+    // the answer in its place.
+    struct MHD_Response *empty, *empty_last;
     struct http_server_options options;
     struct http_framing_limits framing_limits;
     struct http_credentials *credentials;
@@ -119,8 +123,10 @@ struct http_server {
     struct loop_timer sweep; // deadlines
     bool run, in_pass, refusals_waiting, stopping;
     unsigned answers; // queued and not completed
-    struct http_request *spare;
+    struct http_request *spare; // their memory is used again
     unsigned spare_len;
+    char date[48]; // field of answers
+    struct mono_time date_at;
     uint64_t progress; // whatever moved; a pass that moves nothing is the last
 
     bool draining, drained;

@@ -1,9 +1,12 @@
 // Requests: routing, bodies, answers now or later.
 #include "common/http_internal.h"
 
+#include "common/clock.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define SPARE_MAX 256
 #define SPARE_BYTES_MAX 16384 // of one that is kept
@@ -25,8 +28,6 @@ static void request_unref(struct http_request *r, struct http_server *s)
         return;
     if (r->data_free)
         r->data_free(r->data);
-    if (r->response)
-        MHD_destroy_response(r->response);
     if (!s || s->spare_len >= SPARE_MAX ||
         r->path.cap + r->body.cap + r->answer.cap > SPARE_BYTES_MAX) {
         request_free(r);
@@ -83,29 +84,54 @@ static struct http_request *request_new(struct http_conn *c, const char *method,
 
 // ---- answers ----
 
-static void add_header(struct MHD_Response *response, const char *name, const char *value)
+// A value that could split the answer is left out.
+static void add_field(struct buf *out, const char *name, const char *value)
 {
-    // Refused by libmicrohttpd only when it could split the answer, as with a CR in the value.
-    (void)MHD_add_response_header(response, name, value);
+    if (strpbrk(value, "\r\n"))
+        return;
+    buf_add_str(out, name);
+    buf_add_str(out, ": ");
+    buf_add_str(out, value);
+    buf_add_str(out, "\r\n");
+}
+
+static const char *date_field(struct http_server *s)
+{
+    struct mono_time now = loop_now(s->loop);
+    if (!*s->date || now.ms - s->date_at.ms >= 1000) {
+        static const char days[] = "SunMonTueWedThuFriSat";
+        static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+        time_t seconds = clock_wall().s;
+        struct tm tm;
+        gmtime_r(&seconds, &tm);
+        snprintf(s->date, sizeof s->date, "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n",
+                 days + 3 * tm.tm_wday, tm.tm_mday, months + 3 * tm.tm_mon, tm.tm_year + 1900,
+                 tm.tm_hour, tm.tm_min, tm.tm_sec);
+        s->date_at = now;
+    }
+    return s->date;
 }
 
 static void answer(struct http_request *r, int status, const char *content_type, const char *body,
                    size_t len, const struct http_header *headers)
 {
-    buf_add(&r->answer, body, len);
-    // It lives until libmicrohttpd has completed the request.
-    struct MHD_Response *response =
-        MHD_create_response_from_buffer(len, r->answer.data, MHD_RESPMEM_PERSISTENT);
-    if (!response)
-        abort();
-    add_header(response, "Cache-Control", "no-store");
-    add_header(response, "X-Content-Type-Options", "nosniff");
+    struct buf *out = &r->answer;
+    buf_add_str(out, date_field(r->server));
+    buf_add_str(out, "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
     if (content_type)
-        add_header(response, "Content-Type", content_type);
+        add_field(out, "Content-Type", content_type);
     for (; headers && headers->name; headers++)
-        add_header(response, headers->name, headers->value);
-    r->response = response;
+        add_field(out, headers->name, headers->value);
+    if (status != 204) {
+        buf_add_str(out, "Content-Length: ");
+        buf_add_u64(out, len);
+        buf_add_str(out, "\r\n");
+    }
+    buf_add_str(out, "\r\n");
+    if (strcmp(r->method, "HEAD"))
+        buf_add(out, body, len);
     r->status = status;
+    r->answered = true;
 }
 
 void http_respond(struct http_request *r, int status, const char *content_type, const char *body,
@@ -114,7 +140,7 @@ void http_respond(struct http_request *r, int status, const char *content_type, 
     if (!r->owes_answer)
         abort(); // answered twice: the request may be gone
     r->owes_answer = false;
-    if (r->conn && !r->response) {
+    if (r->conn && !r->answered) {
         answer(r, status, content_type, body, len, headers);
         http_server_kick(r->server);
     }
@@ -129,7 +155,7 @@ static void answer_text(struct http_request *r, int status, const char *text,
 
 void http_request_give_up(struct http_request *r)
 {
-    if (r->response)
+    if (r->answered)
         return;
     http_server_refused(r->server, "no-answer", r->address);
     answer_text(r, 503, "Service Unavailable\n", NULL);
@@ -189,14 +215,14 @@ static void dispatch(struct http_request *r)
 
 static enum MHD_Result queue(struct http_request *r, struct MHD_Connection *mhd)
 {
-    if (r->server->draining || r->conn->ended)
-        add_header(r->response, "Connection", "close");
+    bool last = r->server->draining || r->conn->ended;
     r->queued = true;
     r->conn->answering = true;
     r->server->answers++;
     r->conn->answer_began = loop_now(r->server->loop);
     r->server->progress++;
-    return MHD_queue_response(mhd, (unsigned)r->status, r->response);
+    return MHD_queue_response(mhd, (unsigned)r->status,
+                              last ? r->server->empty_last : r->server->empty);
 }
 
 // Called for the header, for each piece of the body, and then, as long as there is no answer, once
@@ -222,7 +248,7 @@ enum MHD_Result http_request_access(void *cls, struct MHD_Connection *mhd, const
     }
     if (!r->dispatched)
         dispatch(r);
-    return r->response && !r->queued ? queue(r, mhd) : MHD_YES;
+    return r->answered && !r->queued ? queue(r, mhd) : MHD_YES;
 }
 
 void http_request_completed(void *cls, struct MHD_Connection *mhd, void **context,

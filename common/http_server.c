@@ -112,20 +112,33 @@ static void on_sweep(void *ctx)
 
 static struct MHD_Daemon *daemon_start(struct http_server *s)
 {
-    // TURBO: it reads at once from a connection that it is given. Nothing is ever left suspended;
-    // that it may be is what http_conn.c needs to make it look at a connection.
-    return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_TURBO | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0,
-        NULL, NULL, http_request_access, s, MHD_OPTION_CONNECTION_LIMIT,
-        s->options.limits.connections + CLOSING_SLACK, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HTTP_POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_NOTIFY_COMPLETED, http_request_completed, s, MHD_OPTION_NOTIFY_CONNECTION,
-        http_conn_notify, s, MHD_OPTION_END);
+    // The Date is ours (http_request.c). TURBO: it reads at once from a connection that it is
+    // given. Nothing is ever left suspended; that it may be is what http_conn.c needs to make it
+    // look at a connection.
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_TURBO | MHD_USE_NO_LISTEN_SOCKET |
+                                MHD_ALLOW_SUSPEND_RESUME | MHD_USE_SUPPRESS_DATE_NO_CLOCK,
+                            0, NULL, NULL, http_request_access, s, MHD_OPTION_CONNECTION_LIMIT,
+                            s->options.limits.connections + CLOSING_SLACK,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_POOL_BYTES,
+                            MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                            MHD_OPTION_NOTIFY_COMPLETED, http_request_completed, s,
+                            MHD_OPTION_NOTIFY_CONNECTION, http_conn_notify, s, MHD_OPTION_END);
+}
+
+static struct MHD_Response *empty_response(bool last)
+{
+    static char nothing[1];
+    struct MHD_Response *r = MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
+    if (!r || (last && MHD_add_response_header(r, "Connection", "close") != MHD_YES))
+        abort();
+    return r;
 }
 
 static int server_start(struct http_server *s, struct error *err)
 {
     s->daemon = daemon_start(s);
+    s->empty = empty_response(false);
+    s->empty_last = empty_response(true);
     if (!s->daemon)
         return error_set(err, "cannot start the HTTP server"), -EIO;
     int epoll_fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
@@ -176,6 +189,10 @@ void http_server_free(struct http_server **server)
         MHD_stop_daemon(s->daemon); // gives back what it has; requests that wait become dead ones
     while (s->conns)
         http_conn_free(s->conns);
+    if (s->empty) {
+        MHD_destroy_response(s->empty);
+        MHD_destroy_response(s->empty_last);
+    }
     loop_timer_cancel(s->loop, &s->kick);
     loop_timer_cancel(s->loop, &s->sweep);
     http_request_free_spare(s);
