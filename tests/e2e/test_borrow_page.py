@@ -60,11 +60,15 @@ def test_B4_the_same_again_is_the_same_and_takes_no_second_seat(page, api, lende
     borrow(page, "MVTec_HALCON", host, "3 days")
     page.wait_text("#outcome", "Borrowed.")
     first = page.downloaded(file_name(page))
+    assert not page.shown("#summary") and page.all(".preview") == []  # it is done
     page.js("document.getElementById('outcome').replaceChildren()")
     page.click("#submit")
     page.wait_text("#outcome", "Borrowed.")
     assert page.downloaded(file_name(page)) == first
     assert len(borrowed_by(api, host)) == 1
+    # Another period would take another seat: that is said before.
+    chip(page, "7 days")
+    page.wait_text("#summary", "has it already until", "another seat")
 
 
 def test_B4_fetched_again_byte_for_byte_and_the_token_asked_once(page, api, lender):

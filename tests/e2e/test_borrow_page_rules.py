@@ -138,6 +138,16 @@ def test_first_time_without_a_seat(page, count, periods, asked, full):
     assert found == (full and {"from": NOW + full[0] * HOUR, "until": NOW + full[1] * HOUR})
 
 
+@pytest.mark.parametrize("host,asked,held", [
+    ("h", (0, 10), True), ("other", (0, 10), False), ("h", (6, 10), False), ("h", (0, 2), False),
+    ("h", (0, 6), False),  # until the same instant: the same borrow
+    ("h", (3, 5), True)])
+def test_a_computer_that_has_it_already(page, host, asked, held):
+    found = page.module("/ui/rules.js", "m.heldBy({borrowedIntervals: a[0]}, a[1], {from: a[2], until: a[3]})",
+                        borrowed((2, 6)), host, NOW + asked[0] * HOUR, NOW + asked[1] * HOUR)
+    assert (found is not None) == held
+
+
 @pytest.mark.parametrize("count,available,periods,expected", [
     (5, 5, [], (5, 0, 0)),
     (5, 2, [(-1, 5), (3, 9)], (2, 2, 1)),

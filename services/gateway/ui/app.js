@@ -4,7 +4,8 @@ import { call, callAll, get, token } from "./api.js";
 import { renderBorrows } from "./borrows.js";
 import { byId, make, saveFile, setText } from "./dom.js";
 import { explain } from "./errors.js";
-import { chooseLicense, markField, setBusy, startForm, updateForm, wishedPeriod } from "./form.js";
+import { chooseLicense, markBorrowed, markField, setBusy, startForm, updateForm, wishedPeriod }
+  from "./form.js";
 import { renderLicenses, timelineRange } from "./licenses.js";
 import { invalidity, licenseKey } from "./rules.js";
 import { MINUTE, formatDuration, formatTime, formatSoon, parseTime, zoneAt, zoneName }
@@ -186,6 +187,7 @@ async function borrow(params) {
     const borrowed = await withToken(data.tokenNeeded, (t) => call("BorrowLicenseV1", params, t));
     if (borrowed) {
       saveFile(borrowed.fileName, borrowed.license);
+      markBorrowed();
       showBorrowed(borrowed);
     }
   } catch (e) {

@@ -2,9 +2,10 @@
 // what breaks one before the server is asked.
 
 import { byId, make, setText } from "./dom.js";
-import { checkHostId, checkPeriod, firstFull, invalidity, latestEnd, licenseKey,
+import { checkHostId, checkPeriod, firstFull, heldBy, invalidity, latestEnd, licenseKey,
   macDoubt, seatsOf } from "./rules.js";
-import { DAY, HOUR, MINUTE, formatDuration, formatSoon, fromLocalInput, isoTime, toLocalInput }
+import { DAY, HOUR, MINUTE, formatDuration, formatSoon, fromLocalInput, isoTime, parseTime,
+  toLocalInput }
   from "./times.js";
 
 const form = byId("borrow"), fields = byId("fields");
@@ -19,6 +20,7 @@ let state = null; // what the last update() gave: {licenses, borrows, limits, no
 let length = null; // the length that was chosen: the end follows the beginning
 let touched = new Set(); // fields that have been edited: only those complain
 let refused = {}; // field → text: what the server had against the form as it was sent
+let done = false; // the form as it stands was borrowed: nothing more to say about it
 
 // ---- reading ----
 
@@ -36,7 +38,7 @@ function begin(now) {
 
 // The period in the form for the chosen license, if no rule forbids it; else null.
 export function wishedPeriod() {
-  if (!state || !chosenLicense())
+  if (!state || done || !chosenLicense())
     return null;
   const now = state.now(), p = period();
   return checkPeriod(p, state.limits, chosenLicense(), now) ? null
@@ -81,8 +83,8 @@ function showLicense() {
   const l = chosenLicense(), now = state.now();
   const seats = l && seatsOf(l, now);
   const inUse = l && !seats.free && seats.borrowed < seats.count;
-  note("license", inUse ? "All seats are in use now. You can borrow one all the same: if they still " +
-    "are when your period begins, one of the sessions ends." : "", "warn");
+  note("license", inUse ? "All seats are in use now. You can borrow one all the same: if they " +
+    "still are when your period begins, one of the sessions ends." : "", "warn");
 }
 
 function showLimits() {
@@ -101,7 +103,7 @@ const roundUp = (ms) => Math.ceil(ms / MINUTE) * MINUTE;
 
 function summaryText(found) {
   const l = chosenLicense(), now = state.now(), p = period();
-  if (Object.keys(found).length)
+  if (done || Object.keys(found).length)
     return null;
   const start = p.from === null ? "now" : formatSoon(p.from);
   const id = checkHostId(host.value.trim());
@@ -113,11 +115,16 @@ function summaryText(found) {
 
 function showSummary(found) {
   const l = chosenLicense(), wished = wishedPeriod();
-  const full = wished && l && firstFull(l, wished.from, wished.until);
   const lines = summaryText(found) ?? [];
+  const warn = (text) => lines.push(make("p", { class: "warn" }, `⚠ ${text}`));
+  const full = wished && firstFull(l, wished.from, wished.until);
+  const own = wished && heldBy(l, checkHostId(host.value.trim()).stored, wished);
   if (full)
-    lines.push(make("p", { class: "warn" }, `⚠ From ${formatSoon(full.from)} to ${
-      formatSoon(full.until)} every seat of it is borrowed already.`));
+    warn(`From ${formatSoon(full.from)} to ${formatSoon(full.until)} every seat of it is ` +
+      "borrowed already.");
+  if (own)
+    warn(`This computer has it already until ${formatSoon(parseTime(own.validUntil))}; a period ` +
+      "that differs takes another seat.");
   const box = byId("summary");
   box.hidden = !lines.length;
   // A live region: touched only when it says something else.
@@ -159,7 +166,7 @@ function endIsStale() {
 
 function chooseLength(ms, changed) {
   length = ms;
-  refused = {};
+  forget();
   touched.add("until");
   applyLength();
   showAll();
@@ -219,8 +226,14 @@ export function updateForm(next) {
   showAll();
 }
 
-export function chooseLicense(key) {
+// What was said about the form as it was sent does not count any more.
+function forget() {
   refused = {};
+  done = false;
+}
+
+export function chooseLicense(key) {
+  forget();
   state.chosen = license.value = key;
   if (length !== null)
     applyLength();
@@ -239,12 +252,17 @@ export function markField(field, text) {
   showAll();
 }
 
+export function markBorrowed() {
+  done = true;
+  showAll();
+}
+
 // actions: {changed() – the period or the license, choose(key), borrow(params)}.
 export function startForm(actions) {
   const edited = (field) => { touched.add(field); showAll(); };
   license.addEventListener("change", () => actions.choose(license.value));
-  // Before all the others: what the server said was about the form as it was.
-  form.addEventListener("input", () => { refused = {}; }, { capture: true });
+  // Before all the others.
+  form.addEventListener("input", forget, { capture: true });
   host.addEventListener("input", () => showAll());
   host.addEventListener("change", () => edited("host"));
   for (const radio of [later, byId("begins-now")])

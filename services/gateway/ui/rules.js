@@ -136,6 +136,14 @@ export function firstFull(license, from, until) {
   return null;
 }
 
+// The borrow of this license by this computer that overlaps the period and is not the same one
+// (which would only be answered again); or undefined.
+export function heldBy(license, hostId, { from, until }) {
+  return (license.borrowedIntervals ?? []).find((b) => b.hostId === hostId &&
+    parseTime(b.validFrom) < until && from < parseTime(b.validUntil) &&
+    parseTime(b.validUntil) !== until);
+}
+
 // Periods side by side: each gets the first lane that is free. {lanes, placed: [{…, lane}]}
 export function assignLanes(periods) {
   const ends = [];
