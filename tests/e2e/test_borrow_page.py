@@ -60,7 +60,7 @@ def test_B4_the_same_again_is_the_same_and_takes_no_second_seat(page, api, lende
     borrow(page, "MVTec_HALCON", host, "3 days")
     page.wait_text("#outcome", "Borrowed.")
     first = page.downloaded(file_name(page))
-    assert not page.shown("#summary") and page.all(".preview") == []  # it is done
+    assert page.text("#summary") == "" and page.all(".preview") == []  # it is done
     page.js("document.getElementById('outcome').replaceChildren()")
     page.click("#submit")
     page.wait_text("#outcome", "Borrowed.")

@@ -126,7 +126,6 @@ function showSummary(found) {
     warn(`This computer has it already until ${formatSoon(parseTime(own.validUntil))}; a period ` +
       "that differs takes another seat.");
   const box = byId("summary");
-  box.hidden = !lines.length;
   // A live region: touched only when it says something else.
   if (box.textContent !== lines.map((n) => n.textContent).join(""))
     box.replaceChildren(...lines);

@@ -151,7 +151,8 @@ export function renderLicenses(parent, state, actions) {
   const shown = state.licenses.filter((l, i) => i < cards || licenseKey(l) === state.chosen);
   const hidden = state.licenses.length - shown.length;
   const more = hidden > 0 && make("button", { type: "button", class: "more",
-    "data-key": "more cards", onclick: () => { cards += CARDS; actions.rerender(); } }, `Show more (${hidden} are hidden)`);
+    "data-key": "more cards", onclick: () => { cards += CARDS; actions.rerender(); } },
+  `Show more (${hidden} are hidden)`);
   replaceKeepingFocus(parent,
     make("ul", { class: "cards" }, ...shown.map((l) => card(l, state, actions))), more || "");
 }
