@@ -114,7 +114,7 @@ int main(int argc, char **argv)
         .io = strcmp(argv[1], "careless") ? NULL : &careless,
         .changed = on_changed,
     };
-    if (freopen("/dev/null", "w", stderr) == NULL ||
+    if (log_init("rig", LOG_ERROR, LOG_TEXT, "/dev/null") ||
         journal_open(&journal, &options, now(), &err)) {
         printf("%s\n", err.text);
         return 1;

