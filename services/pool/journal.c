@@ -167,9 +167,13 @@ int journal_rewrite_page(struct journal *j, bool *more)
     return r;
 }
 
+// Where no file was served from, the one that is replaced may be one that was closed in order: it
+// must not come back. Else it would be known as one that was not, and whichever is found is good.
 int journal_rewrite_end(struct journal *j)
 {
-    if (j->io->renameat(j->dir, JOURNAL_NEXT, j->dir, JOURNAL_FILE)) {
+    bool first = j->file.fd < 0;
+    if (j->io->renameat(j->dir, JOURNAL_NEXT, j->dir, JOURNAL_FILE) ||
+        (first && j->io->fdatasync(j->dir))) {
         int r = -errno;
         rewrite_abort(j);
         return r;

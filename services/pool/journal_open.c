@@ -157,10 +157,6 @@ static int open_new(struct journal *j, bool first, struct error *err)
         r = -errno;
     if (!r)
         r = journal_rewrite_end(j);
-    if (!r && fsync(j->dir))
-        r = -errno;
-    if (!r && first && j->io->pwrite(j->lock, LOCK_TEXT, strlen(LOCK_TEXT), 0) < 0)
-        r = -errno;
     return r ? refuse_folder(j, r, err) : 0;
 }
 
@@ -175,18 +171,22 @@ int journal_open(struct journal **out, const struct journal_options *options, st
     if (!j->folder)
         abort();
     read_boot_id(j->boot_id);
+    struct stat lock;
     int r = lock_folder(j, err);
+    if (!r && fstat(j->lock, &lock))
+        r = refuse_folder(j, -errno, err);
     if (!r) {
         j->file.fd =
             j->io->openat(j->dir, JOURNAL_FILE, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
-        struct stat lock;
         if (j->file.fd >= 0)
             r = open_existing(j, now, err);
-        else if (errno == ENOENT && !fstat(j->lock, &lock))
+        else if (errno == ENOENT)
             r = open_new(j, lock.st_size == 0, err);
         else
             r = refuse_folder(j, -errno, err);
     }
+    if (!r && !lock.st_size && j->io->pwrite(j->lock, LOCK_TEXT, strlen(LOCK_TEXT), 0) < 0)
+        r = refuse_folder(j, -errno, err);
     if (r) {
         if (j->file.fd >= 0)
             close(j->file.fd);
