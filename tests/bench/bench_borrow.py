@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "e2e"))
 
-from berth import vendor  # noqa: E402
+from berth import vendor, wait_until  # noqa: E402
 from lending import borrow, borrower, lender, moment, uuid_of  # noqa: E402
 
 BATCH = 64
@@ -50,7 +50,7 @@ def measure(folder, current=10000, ended=100000, rounds=30):
         one_ms(client, uuid, "warm", 5)
         none, _ = one_ms(client, uuid, "none", rounds)
         lend_many(client, uuid, ended, 2)
-        time.sleep(3)
+        wait_until(lambda: len(client.call("ListBorrowedLicensesV1")) <= rounds + 5, 30)
         after, _ = one_ms(client, uuid, "after", rounds)
         lend_many(client, uuid, current, 86400)
         many, longest = one_ms(client, uuid, "many", rounds)

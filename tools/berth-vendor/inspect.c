@@ -222,6 +222,9 @@ static int inspect_borrowed(const struct inspection *in)
 
 static int inspect_text(const struct inspection *in)
 {
+    if (!strncmp(in->text, "berth-ledger", strlen("berth-ledger")))
+        return vendor_fault("%s belongs to a borrow ledger: berth-vendor restore-ledger says more",
+                            in->path);
     if (strstr(in->text, BORROW_BEGIN_LINE))
         return inspect_borrowed(in);
     if (strstr(in->text, "-----BEGIN LICENSE-----"))

@@ -27,6 +27,10 @@ static const struct command {
     {"rotate-license-key", vendor_rotate_license_key,
      "--dir KEYS\n"
      "        makes a new license key; licenses are signed with it from now on"},
+    {"restore-ledger", vendor_restore_ledger,
+     "--dir KEYS --server-id ID --from FILE|FOLDER… [--out DIR]\n"
+     "        says what is wrong with a server's borrow ledger, and makes a new one of what was\n"
+     "        provably lent: --from takes ledgers, also damaged ones, and borrowed license files"},
     {"inspect", vendor_inspect,
      "FILE [--ca vendor-ca.pem] [--dir KEYS]\n"
      "        says what a certificate, server license or license file holds, and checks it"},

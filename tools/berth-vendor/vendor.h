@@ -98,3 +98,4 @@ int vendor_dongle_license(int argc, char **argv);
 int vendor_license(int argc, char **argv);
 int vendor_rotate_license_key(int argc, char **argv);
 int vendor_inspect(int argc, char **argv);
+int vendor_restore_ledger(int argc, char **argv);

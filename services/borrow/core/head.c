@@ -31,7 +31,9 @@ const char *head_fault(enum head_fit fit)
                         "was put back",
         [HEAD_FORKED] = "does not continue the one that the vendor's backend remembers: it is from "
                         "a copy of this server",
-        [HEAD_EPOCH] = "was replaced by a restored one, which the vendor's backend remembers",
+        [HEAD_EPOCH] = "was begun apart from the one that the vendor's backend remembers: one of "
+                       "the two was restored; if it is this one, the vendor must make the backend "
+                       "forget the other (berth-cloud forget-ledger)",
     };
     return fit < HEAD_FITS_COUNT ? faults[fit] : "";
 }
