@@ -84,12 +84,17 @@ bool may_call(void *data, unsigned callers)
 
 // Without the borrows it is not known which seats there are. Once they were told they hold, also
 // when borrow is away.
-bool may_issue(struct pool_service *s, void *data)
+bool may_issue(struct pool_service *s, bool request, void *data)
 {
     Berth__Error e = BERTH__ERROR__INIT;
     bool licensed = verdict_watch_may_issue(s->verdict, &e);
     if (licensed && s->open)
         return true;
+    if (request)
+        metric_add(s->metrics, M_DENIALS, 1,
+                   licensed                ? "borrow"
+                   : e.code == UNAVAILABLE ? "trust"
+                                           : "not-licensed");
     if (licensed)
         fail_unavailable(
             data, "borrow",
@@ -172,7 +177,7 @@ static void revalidate_session(Berth__Pool_Service *rpc, const Berth__Revalidate
                                Berth__RevalidateSessionReply_Closure closure, void *data)
 {
     struct pool_service *s = service_of(rpc);
-    if (!may_call(data, CALLER_CLIENTS) || !may_issue(s, data))
+    if (!may_call(data, CALLER_CLIENTS) || !may_issue(s, false, data))
         return;
     if (input->has_nonce &&
         (input->nonce.len < NONCE_MIN_BYTES || input->nonce.len > NONCE_MAX_BYTES)) {

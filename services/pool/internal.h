@@ -98,7 +98,7 @@ void fail_unavailable(void *data, const char *service, const char *message); // 
 void fail_field(void *data, const char *field, const char *reason);
 enum { CALLER_CLIENTS = 1, CALLER_BORROW = 2 }; // who speaks for clients or administrators; borrow
 bool may_call(void *data, unsigned callers);    // false: answered already
-bool may_issue(struct pool_service *s, void *data);
+bool may_issue(struct pool_service *s, bool request, void *data); // request: is counted as denied
 
 // report.c
 extern const struct metric_def pool_metric_defs[];

@@ -94,6 +94,8 @@ void report_collect(void *ctx)
 size_t report_conditions(void *ctx, struct ops_condition *out, size_t max)
 {
     struct pool_service *s = ctx;
+    Berth__Error ignored = BERTH__ERROR__INIT;
+    bool licensed = verdict_watch_may_issue(s->verdict, &ignored);
     const struct ops_condition all[] = {
         {"trust", verdict_watch_fresh(s->verdict) != NULL,
          "no fresh verdict from berth-trust: is it running, and is rpc.trust right?"},
@@ -101,7 +103,7 @@ size_t report_conditions(void *ctx, struct ops_condition *out, size_t max)
         {"borrow", s->borrows_known,
          "berth-borrow has not said yet which seats are borrowed: is it running, and is rpc.pool "
          "right for it?"},
-        {"grants", grantor_ready(s->grantor),
+        {"grants", !licensed || grantor_ready(s->grantor),
          "berth-trust has not certified the key that signs grants yet"},
     };
     size_t n = sizeof all / sizeof *all;

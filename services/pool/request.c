@@ -143,7 +143,7 @@ void request_session(Berth__Pool_Service *rpc, const Berth__RequestSessionCall *
     struct pool_service *s = service_of(rpc);
     struct pool_request request;
     if (!may_call(data, CALLER_CLIENTS) || !read_request(input, &request, data) ||
-        !may_issue(s, data) || (input->has_nonce && !proof_possible(s, NULL, data)))
+        !may_issue(s, true, data) || (input->has_nonce && !proof_possible(s, NULL, data)))
         return;
     struct session_id random;
     crypto_random(&random, sizeof random);
