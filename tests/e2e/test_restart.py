@@ -1,12 +1,14 @@
 """[P6] for pool: its sessions survive crashes and restarts, and no seat is given twice."""
 
 import contextlib
+import json
 import os
 import random
 import signal
 import subprocess
 import threading
 import time
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -52,6 +54,14 @@ def metric(site, name):
     text = urlopen(f"http://127.0.0.1:{site.ops['pool']}/metrics", timeout=5).read().decode()
     return float(next(line.split()[1] for line in text.splitlines()
                       if line.split()[0] in (name, name + "{}")))
+
+
+def urlopen_any(url):
+    """The answer whatever its status."""
+    try:
+        return urlopen(url, timeout=5)
+    except HTTPError as e:
+        return e
 
 
 def start_full(site, seats, **settings):
@@ -265,6 +275,37 @@ def test_p6_a_machine_that_died_gives_no_new_seat_for_one_interval(site):
     client.close()
     assert reason(client, sessions[0]) == "ok"
     assert metric(site, "berth_seats_held") == 0
+
+
+def test_p6_pool_waits_for_borrow_once(site):
+    """[B5]: before pool knows the borrows it gives out and prolongs nothing, and no session runs out;
+    afterwards it does not need borrow."""
+    client, sessions = start_full(site, 2, sessions__revalidation_interval="2 s")
+    client.give_back(sessions.pop())
+    borrow = site.child("borrow")
+    os.kill(borrow, signal.SIGSTOP)
+    assert reason(client, sessions[0]) == "ok"  # it knew them
+    began = time.monotonic()
+    kill(site, "pool")
+
+    def refused_for_borrow():
+        try:
+            client.request()
+        except RpcError as e:
+            return e.code == 1011 and e.data["service"] == "borrow"
+        return False
+    wait_until(refused_for_borrow, 15, "1011 of borrow")
+    wait_until(lambda: time.monotonic() > began + 3, 10, "longer than an interval")
+    assert refused(1011, client.revalidate, session=sessions[0]).data["service"] == "borrow"
+    assert client.licenses()[0]["available"] == 1
+    assert metric(site, 'berth_denials_total{reason="borrow"}') >= 1
+    ready = json.load(urlopen_any(f"http://127.0.0.1:{site.ops['pool']}/health/ready"))
+    assert {c["name"]: c["ok"] for c in ready["conditions"]} == {
+        "trust": True, "licenses": True, "borrow": False, "grants": True}
+    os.kill(borrow, signal.SIGCONT)
+    assert reason(client, sessions[0]) == "ok"
+    client.request()
+    refused(1002, client.request)
 
 
 def test_p6_state_dir_that_is_refused(site):
