@@ -11,7 +11,7 @@
 #define NOT_FOUND 1008
 #define BORROWS_MAX 100000 // as the ledger
 
-// The pages of a SetBorrows that has not ended. What is added meanwhile comes after them.
+// The pages of a SetBorrows that has not ended.
 struct borrow_pages {
     struct arena *arena;
     struct pool_borrow_entry *entries;
