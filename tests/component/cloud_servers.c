@@ -23,6 +23,7 @@
 #define EPOCH "0123456789abcdef0123456789abcdef"
 
 struct server {
+    pthread_mutex_t mutex; // one check after the other
     char id[32], token[CLOUD_TOKEN_MAX + 1];
     struct crypto_cert *cert;
     struct crypto_key *key;
@@ -110,8 +111,12 @@ static bool check(struct server *s)
 static void *worker(void *ctx)
 {
     int i;
-    while ((i = atomic_fetch_add(&next_server, 1)) < server_count * round_count)
-        check(&servers[i % server_count]);
+    while ((i = atomic_fetch_add(&next_server, 1)) < server_count * round_count) {
+        struct server *s = &servers[i % server_count];
+        pthread_mutex_lock(&s->mutex);
+        check(s);
+        pthread_mutex_unlock(&s->mutex);
+    }
     return NULL;
 }
 
@@ -127,6 +132,7 @@ static void issue(const char *keys)
         abort();
     for (int i = 0; i < server_count; i++) {
         struct server *s = &servers[i];
+        pthread_mutex_init(&s->mutex, NULL);
         snprintf(s->id, sizeof s->id, "MANY-%04d", i);
         const struct crypto_issue what = {.common_name = s->id,
                                           .not_before = {clock_wall().s - 60},
@@ -178,6 +184,7 @@ int main(int argc, char **argv)
            (double)(clock_mono_us() - begin_us) / 1e6, (double)took_us[done / 2] / 1e3,
            (double)took_us[done * 99 / 100] / 1e3);
     for (int i = 0; i < server_count; i++) {
+        pthread_mutex_destroy(&servers[i].mutex);
         crypto_cert_free(&servers[i].cert);
         crypto_key_free(&servers[i].key);
     }

@@ -57,17 +57,17 @@ def test_killed_and_restarted_it_knows_everything(place):  # noqa: F811
     """Each server goes on with the token and the ledger that it has, also with those of an answer that
     was lost. None is refused: nothing that was answered is forgotten."""
     place.cloud()
-    process = crowd(place, 40, 30)
-    for _ in range(6):
+    process = crowd(place, 40, 15)
+    for _ in range(4):
         wait_until(lambda: process.poll() is not None or place.command("list").count("in use") == 40, 30,
                    "all have checked in")
         place.cloud_process.stop(signal.SIGKILL)
         place.cloud()
     result = outcome(process)
-    assert result["checks"] == 40 * 30 and result["failures"] == 0 and result["retries"] > 0, result
+    assert result["checks"] == 40 * 15 and result["failures"] == 0 and result["retries"] > 0, result
     place.cloud_process.stop(signal.SIGKILL)
     listed = place.command("list")
-    assert len(re.findall(r"^MANY-\d+ .* 30 [0-9a-f]{64}$", listed, re.M)) == 40, listed
+    assert len(re.findall(r"^MANY-\d+ .* 15 [0-9a-f]{64}$", listed, re.M)) == 40, listed
 
 
 def test_health_and_metrics(place):  # noqa: F811

@@ -1,6 +1,7 @@
 """berth-trust with berth-cloud, and with backends that are none: what becomes of the verdict."""
 
 import contextlib
+import datetime
 import json
 import os
 import shutil
@@ -11,10 +12,13 @@ import stat
 import subprocess
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from berth import BUILD, make_tls_certificate, run, vendor, wait_until
+from berth import BUILD, free_port, make_tls_certificate, run, vendor, wait_until
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from trust_place import SERVER, Host, place  # noqa: F401 (place is a fixture)
 
 def test_valid_revoked_restored(place):
@@ -151,18 +155,21 @@ def test_damaged_token_is_not_fatal(place):
 # ---- backends that answer what is no answer ----
 
 class FalseBackend:
-    """Has the vendor's TLS certificate, and says what it is told."""
+    """Has the vendor's TLS certificate, or another one, and says what it is told."""
 
     def __init__(self, place):
-        cloud = place.keys / "cloud"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cloud / "cloud.pem", cloud / "cloud.key")
-        context.load_verify_locations(cloud / "vendor-ca.pem")
-        context.verify_mode = ssl.CERT_REQUIRED
-        self.context, self.mode, self.requests = context, "ok", 0
+        self.cloud, self.mode, self.requests = place.keys / "cloud", "ok", 0
+        self.present(self.cloud / "cloud.pem", self.cloud / "cloud.key")
         self.socket = socket.create_server(("127.0.0.1", place.port))
         self.port = place.port
         threading.Thread(target=self.accept, daemon=True).start()
+
+    def present(self, certificate, key):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        context.load_verify_locations(self.cloud / "vendor-ca.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        self.context = context
 
     def accept(self):
         while True:
@@ -219,6 +226,7 @@ class FalseBackend:
                         "Connection: close\r\n\r\n".encode() + body)
 
     def close(self):
+        self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
 
 
@@ -239,6 +247,159 @@ def test_answer_that_is_none(place, mode):
         host.becomes("valid", 5)
     finally:
         backend.close()
+
+
+def vendor_signs(place, name, usage, san):  # noqa: F811
+    """A certificate of the real vendor CA, which the vendor would not issue."""
+    ca = x509.load_pem_x509_certificate((place.keys / "vendor-ca.pem").read_bytes())
+    ca_key = serialization.load_pem_private_key((place.keys / "vendor-ca.key").read_bytes(), None)
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.utcnow()
+    cert = (x509.CertificateBuilder().subject_name(x509.Name([x509.NameAttribute(
+                NameOID.COMMON_NAME, "localhost")]))
+            .issuer_name(ca.subject).public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(False, None), True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), False)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(san)]), False)
+            .sign(ca_key, hashes.SHA256()))
+    (place.folder / f"{name}.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    (place.folder / f"{name}.key").write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return place.folder / f"{name}.pem", place.folder / f"{name}.key"
+
+
+@pytest.mark.parametrize("kind", ["own-ca", "server-license", "client-usage", "other-name"])
+def test_false_backend_is_not_believed(place, kind):  # noqa: F811
+    """It says ok, but it is not the vendor's: at start, and when it takes the real one's place."""
+    if kind == "own-ca":
+        make_tls_certificate(place.folder, stem="own")
+        pair = place.folder / "own.pem", place.folder / "own.key"
+    elif kind == "server-license":  # a customer plays the backend for another
+        place.issue("other", server="OTHER-1")
+        pair = place.folder / "other/server-license.pem", place.folder / "other/server-license.key"
+    elif kind == "client-usage":
+        pair = vendor_signs(place, kind, ExtendedKeyUsageOID.CLIENT_AUTH, "localhost")
+    else:
+        pair = vendor_signs(place, kind, ExtendedKeyUsageOID.SERVER_AUTH, "backend.example")
+    backend = FalseBackend(place)
+    try:
+        # With the right usage and name a certificate from here is good: it is those that count.
+        backend.present(*vendor_signs(place, "good", ExtendedKeyUsageOID.SERVER_AUTH, "localhost"))
+        host = Host(place, grace="3 s").start()
+        backend.present(*pair)
+        host.becomes("grace")
+        seen = backend.requests
+        host.becomes("invalid")
+        host.logged("reason=grace-over")
+        assert "certificate" in host.process.text()
+        host.process.stop(signal.SIGKILL)
+        assert "certificate" in host.refused_start()
+        assert backend.requests == seen  # it never saw a token
+    finally:
+        backend.close()
+
+
+class Relay:
+    """Between trust and the backend: records what the backend sends, and plays it again."""
+
+    def __init__(self, port, target):
+        self.target, self.recorded, self.replaying, self.replayed = target, b"", False, 0
+        self.socket = socket.create_server(("127.0.0.1", port))
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        with contextlib.suppress(OSError), connection:
+            connection.settimeout(10)
+            if self.replaying:
+                connection.recv(65536)
+                self.replayed += 1
+                connection.sendall(self.recorded)
+                while connection.recv(65536):
+                    pass
+                return
+            with socket.create_connection(("127.0.0.1", self.target), 10) as other:
+                up = threading.Thread(target=self.pump, args=(connection, other), daemon=True)
+                up.start()
+                self.recorded = self.pump(other, connection)
+
+    @staticmethod
+    def pump(source, sink):
+        data = b""
+        with contextlib.suppress(OSError):
+            while block := source.recv(65536):
+                data += block
+                sink.sendall(block)
+            sink.shutdown(socket.SHUT_WR)
+        return data
+
+
+def test_replayed_answer_is_none(place):  # noqa: F811
+    port, place.port = place.port, free_port()
+    place.cloud()
+    relay = Relay(port, place.port)
+    place.port = port
+    host = Host(place, grace="3 s").start()
+    wait_until(lambda: len(relay.recorded) > 500, what="an answer is recorded")
+    relay.replaying = True
+    host.becomes("invalid")
+    assert relay.replayed > 0
+    host.logged("reason=grace-over")
+    relay.replaying = False
+    host.becomes("valid")
+
+
+class Proxy:
+    """An HTTP proxy that only connects, as companies have."""
+
+    def __init__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port, self.asked = self.socket.getsockname()[1], []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        with contextlib.suppress(OSError), connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(4096)
+            target = head.split()[1].decode()
+            self.asked.append(head.split()[0].decode() + " " + target)
+            with socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2]))) as other:
+                connection.sendall(b"HTTP/1.1 200 connected\r\n\r\n")
+                threading.Thread(target=Relay.pump, args=(connection, other), daemon=True).start()
+                Relay.pump(other, connection)
+
+
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_through_a_proxy(place, by):  # noqa: F811
+    """The TLS goes through it to the backend, and nothing else does."""
+    place.cloud()
+    proxy = Proxy()
+    url = f"http://127.0.0.1:{proxy.port}"
+    host = Host(place, **({"proxy": url} if by == "option" else {}))
+    host.env = {"https_proxy": url, "no_proxy": ""} if by == "environment" else {}
+    host.start()
+    assert set(proxy.asked) == {f"CONNECT localhost:{place.port}"}
+    proxy.socket.shutdown(socket.SHUT_RDWR)
+    host.becomes("grace")
 
 
 def test_trust_goes_on_while_the_backend_hangs(place):
@@ -301,20 +462,8 @@ def test_backend_commands(place):
     place.stop_cloud()
     place.cloud()
     assert json.loads(post(place, "server-license", question())[1])["reason"] == "revoked"
+    assert os.stat(place.state).st_mode & 0o077 == 0
     for bad in (["revoke"], ["revoke", "a/b"], ["nonsense"], ["list", "x"], ["revoke-key", "12"]):
         assert run(BUILD / "berth-cloud", *bad, "--state", place.state, check=False).returncode == 2
     assert run(BUILD / "berth-cloud", "list", "--state", place.folder / "none.db",
                check=False).returncode == 1
-
-
-def test_backend_many_servers(place):
-    place.cloud()
-    ids = [f"MANY-{i}" for i in range(40)]
-    for server in ids:
-        place.issue(server, server=server)
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda s: post(place, s, question(s)), ids * 2))
-    assert all(status == 200 for status, _ in answers)
-    assert [json.loads(text)["status"] for _, text in answers[:40]] == ["ok"] * 40
-    assert all(json.loads(t)["reason"] == "in-use-elsewhere" for _, t in answers[40:])
-    assert os.stat(place.state).st_mode & 0o077 == 0
