@@ -60,17 +60,25 @@ def borrow_ids(client):
     return {b["borrowId"] for b in client.call("ListBorrowedLicensesV1")}
 
 
+def take_and_return(client):
+    client.give_back(take(client))
+
+
 def refused(code, service, function, *arguments):
-    """Until function() is refused so; never without an answer."""
+    """Until function() is refused so; until then too, each call is answered in time."""
     def answer():
         began = time.monotonic()
         try:
             function(*arguments)
+            refusal = None
         except RpcError as e:
-            took = time.monotonic() - began
-            assert took < 8, f"answered after {took:.1f} s"
-            return (e.code, e.data.get("service")) == (code, service) or None
-        return None
+            refusal = e.code, e.data.get("service")
+        except TimeoutError:
+            pytest.fail("no answer at all")
+        took = time.monotonic() - began
+        if took > 8: # five seconds, and what a busy machine adds
+            pytest.fail(f"answered after {took:.1f} s")
+        return refusal == (code, service)
     wait_until(answer, 20, f"{code} {service}")
 
 
@@ -172,7 +180,7 @@ def test_only_gateway_is_reached_from_elsewhere(stack, tmp_path):
     ca = tmp_path / "tls.pem"
     ca.write_text(stack.read("tls.pem"))
     with contextlib.closing(PublishedClient(machine, 22022, ca, address=INSIDE)) as client:
-        client.give_back(take(client))
+        take_and_return(client)
     for port in (22023, *OPS.values(), *PORTS.values(), 22030):
         with pytest.raises(OSError):
             connect_from(machine, (INSIDE, port), 1).close()
@@ -279,18 +287,19 @@ def fault(*arguments):
 def holdings(client, borrower):
     """A session and a borrow from before the fault. Afterwards both must be there, and another
     session and borrow be possible."""
-    session, lent = take(client), borrow(borrower)["borrowId"]
+    session, lent = works(take, client), works(borrow, borrower)["borrowId"]
     yield session
     assert works(client.revalidate, session)["revalidateWithin"] == 120
     works(client.give_back, session)
-    client.give_back(works(take, client))
+    works(take_and_return, client)
     assert lent in works(borrow_ids, client)
     assert works(borrow, borrower)["borrowId"] != lent
 
 
 def still_served(client, session):
-    client.revalidate(session)
-    client.give_back(take(client))
+    """At once; but a machine with too much to do may starve pool for the life of a verdict."""
+    works(client.revalidate, session, seconds=10)
+    works(take_and_return, client, seconds=10)
 
 
 def test_gateway_paused_gives_no_answer_and_goes_on(stack, client, holdings, tmp_path):
@@ -318,7 +327,7 @@ def test_without_pool_no_sessions(stack, client, holdings, kind):
 def test_without_trust_nothing_is_given_but_taken_back(stack, client, holdings, kind):
     second = take(client)
     with fault(stack, "trust", kind):
-        refused(1011, "trust", take, client)
+        refused(1011, "trust", take_and_return, client)
         refused(1011, "trust", client.revalidate, holdings)
         assert client.licenses()
         client.give_back(second)
