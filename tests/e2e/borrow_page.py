@@ -57,9 +57,11 @@ def card(page, feature):
                    " c.querySelector('h3 bdi').textContent === arguments[0])?.innerText", feature)
 
 
-def choose(page, feature):
-    page.js("[...document.querySelectorAll('.choose')].find((b) =>"
-            " b.getAttribute('aria-label').startsWith('Borrow ' + arguments[0] + ' ')).click()", feature)
+def choose(page, license):
+    """By the button on the card whose title begins with this: feature, version, edition."""
+    page.js("[...document.querySelectorAll('.card')].find((c) =>"
+            " c.querySelector('h3').textContent.startsWith(arguments[0] + ' '))"
+            ".querySelector('.choose').click()", license)
 
 
 def chip(page, text):

@@ -116,10 +116,11 @@ function card(license, state, actions) {
   const key = licenseKey(license);
   const chosen = key === state.chosen;
   const bad = invalidity(license, state.now);
+  const word = chosen ? "Chosen" : "Borrow";
   const choose = make("button", { type: "button", "data-key": `choose ${key}`,
-    class: chosen ? "choose chosen" : "choose", "aria-pressed": String(chosen),
-    "aria-label": `Borrow ${license.feature} ${license.version} ${license.edition}`,
-    onclick: () => actions.choose(key) }, chosen ? "Chosen" : "Borrow");
+    class: chosen ? "choose chosen" : "choose",
+    "aria-label": `${word} ${license.feature} ${license.version} ${license.edition}`,
+    onclick: () => actions.choose(key) }, word);
   const seats = seatsOf(license, state.now);
   // Nothing of it is available then, which says nothing about who uses it.
   const shown = bad ? [make("p", {}, `${plural(seats.count, "seat")}, of no use: ${bad}.`)]
