@@ -9,6 +9,7 @@ TEST_PACKAGES="git systemd python3-prometheus-client python3-pytest python3-pyte
 openssl curl ca-certificates procps binutils faketime prometheus mandoc umockdev libumockdev-dev spin
 strace nbdkit nbdkit-plugin-python libnbd-bin e2fsprogs mount
 chromium chromium-driver python3-selenium python3-pip fonts-dejavu-core"
+TEST_PACKAGES="$TEST_PACKAGES qemu-system-x86 busybox-static"
 TEST_PACKAGES="$TEST_PACKAGES docker-compose debootstrap iptables iproute2 debhelper dpkg-dev lintian util-linux"
 # Debian's own engine, unless there is another one, with which it would clash.
 [ -x /usr/bin/dockerd ] || TEST_PACKAGES="$TEST_PACKAGES docker.io"

@@ -142,8 +142,8 @@ def e2e(count):
         return
     # The tests wait for conditions most of the time: more of them than cores.
     tests = ROOT / "tests"
-    pytest_tests(count, [*component_tests(), tests / "e2e", tests / "model", tests / "faults"], "e2e",
-                 2 * JOBS)
+    pytest_tests(count, [*component_tests(), tests / "e2e", tests / "model", tests / "faults",
+                         tests / "qemu"], "e2e", 2 * JOBS)
 
 
 def containers(count, output):

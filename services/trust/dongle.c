@@ -131,6 +131,7 @@ static enum link command_run(struct dongle *d, struct piv_command *c, enum piv_s
     uint8_t apdu[PIV_APDU_BYTES_MAX];
     // Many quick answers must not last longer than one slow one may.
     int64_t deadline = d->io.now_ms(d->io.ctx) + DONGLE_COMMAND_MS;
+    c->t0 = d->t0;
     *step = PIV_MORE;
     while (*step == PIV_MORE) {
         int64_t left = deadline - d->io.now_ms(d->io.ctx);
@@ -158,16 +159,34 @@ static enum dongle_outcome link_outcome(enum link link, enum dongle_outcome othe
     return link == LINK_SILENT && otherwise != DONGLE_PROOF_FAILED ? DONGLE_ABSENT : otherwise;
 }
 
+// A reader at the TPDU level leaves the protocol to its host: of T=0 nothing is left to do.
+static enum dongle_outcome start_card(struct dongle *d, struct error *err)
+{
+    struct frame in;
+    enum ccid_level level = ccid_reader_level(&d->reader);
+    enum link link = level == CCID_LEVEL_OTHER ? LINK_BROKEN : power_on(d, &in);
+    if (link != LINK_GOOD && (level == CCID_LEVEL_APDU || link == LINK_GONE))
+        return link_outcome(link, DONGLE_UNSUPPORTED, err);
+    d->t0 = level == CCID_LEVEL_TPDU && link == LINK_GOOD &&
+            ccid_atr_is_t0(in.answer.data, in.answer.len);
+    if (level == CCID_LEVEL_APDU || d->t0)
+        return DONGLE_PROVEN;
+    error_set(err,
+              "the reader works below the APDU level, at the TPDU level (dwFeatures %08X), "
+              "which is supported only for cards with the protocol T=0",
+              d->reader.features);
+    return DONGLE_UNSUPPORTED;
+}
+
 static enum dongle_outcome select_piv(struct dongle *d, struct error *err)
 {
     struct piv_command c;
-    struct frame in;
     enum piv_step step;
-    enum link link = power_on(d, &in);
-    if (link != LINK_GOOD)
-        return link_outcome(link, DONGLE_UNSUPPORTED, err);
+    enum dongle_outcome outcome = start_card(d, err);
+    if (outcome != DONGLE_PROVEN)
+        return outcome;
     piv_select(&c);
-    link = command_run(d, &c, &step);
+    enum link link = command_run(d, &c, &step);
     if (link != LINK_GOOD)
         return link_outcome(link, DONGLE_UNSUPPORTED, err);
     if (step == PIV_COMPLETE)
@@ -226,12 +245,6 @@ enum dongle_outcome dongle_open(struct dongle *d, const struct dongle_io *io,
     *d = (struct dongle){.io = *io, .reader = *reader};
     // A late answer to a session before this one should not look like one to this.
     crypto_random(&d->seq, sizeof d->seq);
-    if (!ccid_reader_usable(reader))
-        return error_set(err,
-                         "the reader works at the TPDU level (dwFeatures %08X), which is not "
-                         "supported",
-                         reader->features),
-               DONGLE_UNSUPPORTED;
     if (reader->max_message < CCID_FRAME_BYTES_MAX)
         return error_set(err, "the reader takes no short APDU in one message"), DONGLE_UNSUPPORTED;
     enum dongle_outcome outcome = select_piv(d, err);

@@ -41,6 +41,7 @@ struct dongle {
     struct dongle_io io;
     struct ccid_reader reader;
     uint8_t seq;
+    bool t0; // the reader is at the TPDU level, and its card speaks T=0
     struct crypto_cert *cert;
     struct server_license license;
 };

@@ -233,8 +233,9 @@ static void test_a_license_expires_while_it_is_held(void **state)
 
 static void test_readers_that_are_not_used(void **state)
 {
-    static const struct ccid_reader readers[] = {{0x00010000, 3072, 7}, {0x00040000, 100, 7}};
-    for (size_t i = 0; i < 2; i++) {
+    static const struct ccid_reader readers[] = {
+        {0x00010000, 3072, 7}, {0x000104FE, 3072, 7}, {0x00040000, 100, 7}, {0x000000FE, 3072, 7}};
+    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
         struct token *token = make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES);
         const struct dongle_io io = {io_send, io_receive, io_now, token};
         struct dongle d;
@@ -242,6 +243,27 @@ static void test_readers_that_are_not_used(void **state)
         assert_int_equal(
             dongle_open(&d, &io, &readers[i], vendor.ca, (struct wall_time){NOW}, &err),
             DONGLE_UNSUPPORTED);
+        dongle_close(&d);
+        token_free(&token);
+    }
+}
+
+static void test_a_reader_at_the_tpdu_level(void **state)
+{
+    static const enum token_fault harmless[] = {TOKEN_GOOD, TOKEN_SMALL_PARTS, TOKEN_STALE_FRAMES,
+                                                TOKEN_TIME_EXTENSIONS};
+    static const struct ccid_reader tpdu = {0x000104FE, 3072, 7};
+    for (size_t i = 0; i < 2 * sizeof harmless / sizeof *harmless; i++) {
+        const struct crypto_key *key = i % 2 == 0 ? p256 : &rsa;
+        struct token *token = make(&vendor, key, key, USAGE_SERVER_LICENSE, ON_PREMISES);
+        const struct dongle_io io = {io_send, io_receive, io_now, token};
+        struct dongle d;
+        struct error err;
+        token_speak_t0(token);
+        token_misbehave(token, harmless[i / 2]);
+        assert_int_equal(dongle_open(&d, &io, &tpdu, vendor.ca, (struct wall_time){NOW}, &err),
+                         DONGLE_PROVEN);
+        assert_int_equal(dongle_prove(&d, (struct wall_time){NOW}, &err), DONGLE_PROVEN);
         dongle_close(&d);
         token_free(&token);
     }
@@ -256,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_a_held_token),
         cmocka_unit_test(test_a_license_expires_while_it_is_held),
         cmocka_unit_test(test_readers_that_are_not_used),
+        cmocka_unit_test(test_a_reader_at_the_tpdu_level),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

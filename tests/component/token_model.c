@@ -12,7 +12,7 @@
 struct token {
     enum token_fault fault;
     EVP_PKEY *key;
-    bool powered, selected, removed;
+    bool powered, selected, removed, t0;
     struct buf object;  // the answer to GET DATA ...
     int low_len;        // ... and the lower byte of the length in it
     struct buf chained; // data of the parts before
@@ -49,6 +49,11 @@ struct token *token_new(const struct crypto_cert *cert, const struct crypto_key 
     EVP_PKEY_up_ref(key->pkey);
     t->key = key->pkey;
     return t;
+}
+
+void token_speak_t0(struct token *t)
+{
+    t->t0 = true;
 }
 
 void token_free(struct token **token)
@@ -155,6 +160,8 @@ static void give(struct token *t, uint8_t seq, const struct buf *data, uint16_t 
 {
     struct buf apdu BUF_CLEANUP = {0};
     size_t part = t->fault == TOKEN_SMALL_PARTS ? 40 : 256;
+    if (t->t0 && data != &t->left) // T=0 takes data or gives some, and not both at once
+        part = 0;
     if (data != &t->left) {
         buf_clear(&t->left);
         if (data != NULL)
@@ -216,10 +223,12 @@ static void on_apdu(struct token *t, uint8_t seq, const uint8_t *apdu, size_t le
     uint8_t ins = apdu[1], le = apdu[len - 1];
     if (ins == 0xC0)
         return give(t, seq, &t->left, 0x9000);
+    if (t->t0 && len != 5u + apdu[4])
+        return answer(t, CCID_DATA_BLOCK, seq, 0, 0, "\x67", 2); // wrong length
     buf_add(&t->chained, apdu + 5, apdu[4]);
     if (apdu[0] == 0x10)
         return give(t, seq, NULL, 0x9000);
-    if (t->fault == TOKEN_WANTS_LE && le == 0) {
+    if (t->fault == TOKEN_WANTS_LE && !t->t0 && le == 0) {
         t->chained.len -= apdu[4];
         return give(t, seq, NULL, 0x6C7F);
     }
@@ -247,7 +256,7 @@ static void on_power_on(struct token *t, uint8_t seq, uint8_t select)
     if (bad)
         answer(t, CCID_DATA_BLOCK, seq, 0x41, 7, "", 0);
     else
-        answer(t, CCID_DATA_BLOCK, seq, 0, 0, "\x3B\x80\x01\x81", 4);
+        answer(t, CCID_DATA_BLOCK, seq, 0, 0, t->t0 ? "\x3B\0" : "\x3B\x80\x01\x81", t->t0 ? 2 : 4);
 }
 
 int token_send(struct token *t, const uint8_t *frame, size_t len)

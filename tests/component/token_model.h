@@ -45,6 +45,7 @@ struct token;
 // A copied certificate has another key.
 struct token *token_new(const struct crypto_cert *cert, const struct crypto_key *key);
 void token_free(struct token **token);
+void token_speak_t0(struct token *token); // with a reader at the TPDU level
 void token_misbehave(struct token *token, enum token_fault fault);
 int token_send(struct token *token, const uint8_t *frame, size_t len);
 // As dongle_io.receive: -ETIMEDOUT at once if there is nothing.

@@ -11,6 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         sink = answer.data[answer.len - 1];
     if (ccid_reader_parse(&reader, data, size))
         sink = selects[ccid_power_selects(&reader, selects) - 1];
+    if (ccid_atr_is_t0(data, size))
+        sink = 1;
     (void)sink;
     return 0;
 }

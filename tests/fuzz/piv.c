@@ -14,6 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         piv_sign(&c, (data[0] & 2) != 0 ? PIV_P256 : PIV_RSA_2048, hash);
     else
         piv_get_certificate(&c);
+    c.t0 = (data[0] & 4) != 0;
     enum piv_step step = PIV_MORE;
     for (size_t i = 1; i < size && step == PIV_MORE; i += 1u + data[i]) {
         if (piv_next(&c, apdu) > sizeof apdu || data[i] > size - i - 1)

@@ -3,8 +3,10 @@
 #include <string.h>
 
 #define DESCRIPTOR_TYPE 0x21
+#define FEATURE_PARAMETERS_AUTO 0x02
 #define FEATURE_VOLTAGE_AUTO 0x04
 #define FEATURE_VOLTAGE_FIXED 0x08
+#define FEATURE_TPDU 0x00010000
 #define FEATURES_APDU 0x00060000
 
 static uint32_t little_endian(const uint8_t *p)
@@ -27,9 +29,25 @@ bool ccid_reader_parse(struct ccid_reader *out, const uint8_t *data, size_t len)
     return false;
 }
 
-bool ccid_reader_usable(const struct ccid_reader *reader)
+enum ccid_level ccid_reader_level(const struct ccid_reader *reader)
 {
-    return (reader->features & FEATURES_APDU) != 0;
+    if ((reader->features & FEATURES_APDU) != 0)
+        return CCID_LEVEL_APDU;
+    bool tpdu = (reader->features & FEATURE_TPDU) != 0;
+    return tpdu && (reader->features & FEATURE_PARAMETERS_AUTO) != 0 ? CCID_LEVEL_TPDU
+                                                                     : CCID_LEVEL_OTHER;
+}
+
+bool ccid_atr_is_t0(const uint8_t *atr, size_t len)
+{
+    if (len < 2 || (atr[0] != 0x3B && atr[0] != 0x3F))
+        return false;
+    if ((atr[1] & 0x80) == 0) // without TD1
+        return true;
+    size_t at = 2; // TA1, TB1 and TC1 come before it, as far as they are there
+    for (unsigned bit = 0x10; bit < 0x80; bit <<= 1)
+        at += (atr[1] & bit) != 0;
+    return at < len && (atr[at] & 0x0F) == 0;
 }
 
 size_t ccid_power_selects(const struct ccid_reader *reader, uint8_t out[static 3])

@@ -22,15 +22,24 @@ enum ccid_message {
 
 // What the class descriptor of the interface says.
 struct ccid_reader {
-    uint32_t features;     // dwFeatures
-    uint32_t max_message;  // dwMaxCCIDMessageLength
-    uint8_t voltages;      // bVoltageSupport: 1 = 5 V, 2 = 3 V, 4 = 1.8 V
+    uint32_t features;    // dwFeatures
+    uint32_t max_message; // dwMaxCCIDMessageLength
+    uint8_t voltages;     // bVoltageSupport: 1 = 5 V, 2 = 3 V, 4 = 1.8 V
 };
 
 // False if these bytes (the interface's extra descriptors) hold no CCID class descriptor.
 bool ccid_reader_parse(struct ccid_reader *out, const uint8_t *data, size_t len);
-// Short or extended APDUs, at the APDU level; a TPDU-level reader is not used.
-bool ccid_reader_usable(const struct ccid_reader *reader);
+// What a reader exchanges with its host.
+enum ccid_level {
+    CCID_LEVEL_APDU,
+    CCID_LEVEL_TPDU, // and it agrees with the card on the parameters by itself
+    CCID_LEVEL_OTHER,
+};
+
+enum ccid_level ccid_reader_level(const struct ccid_reader *reader);
+// Does the card that answered to its reset with these bytes speak T=0 unless told otherwise? Then a
+// TPDU is an APDU without its Le.
+bool ccid_atr_is_t0(const uint8_t *atr, size_t len);
 // The values of bPowerSelect to try, in order. Returns how many (1 to 3).
 size_t ccid_power_selects(const struct ccid_reader *reader, uint8_t out[static 3]);
 
@@ -44,7 +53,7 @@ enum ccid_outcome {
     CCID_TIME_EXTENSION, // read again
     CCID_STALE,          // the answer to another command: read again
     CCID_NO_CARD,
-    CCID_FAILED,         // the reader says so
+    CCID_FAILED, // the reader says so
     CCID_MALFORMED,
 };
 

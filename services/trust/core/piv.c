@@ -77,7 +77,7 @@ size_t piv_next(struct piv_command *c, uint8_t out[static PIV_APDU_BYTES_MAX])
     out[3] = c->p2;
     out[4] = (uint8_t)c->pending;
     memcpy(out + 5, c->data + c->sent, c->pending);
-    if (!last)
+    if (!last || c->t0)
         return 5 + c->pending;
     out[5 + c->pending] = c->le;
     return 6 + c->pending;
@@ -182,8 +182,8 @@ bool piv_signature(const uint8_t *data, size_t len, const uint8_t **signature,
                    size_t *signature_len)
 {
     struct piv_tlv template, item;
-    if (!unwrap(&template, 0x7C, data, len) ||
-        !unwrap(&item, 0x82, template.value, template.len) || item.len == 0)
+    if (!unwrap(&template, 0x7C, data, len) || !unwrap(&item, 0x82, template.value, template.len) ||
+        item.len == 0)
         return false;
     *signature = item.value;
     *signature_len = item.len;

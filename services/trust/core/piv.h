@@ -19,6 +19,7 @@ struct piv_command {
     uint8_t data[PIV_COMMAND_BYTES_MAX];
     size_t len, sent; // of data: all, and what the card has accepted
     size_t pending;   // bytes of data in the APDU under way
+    bool t0;          // APDUs as TPDUs of T=0: for its user to set before the first
     uint8_t le;
     bool get_response, again_used;
     unsigned rounds;
