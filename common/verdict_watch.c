@@ -20,7 +20,8 @@ struct verdict_watch {
     Berth__Verdict *verdict;
     struct mono_time sent_at, fresh_until;
     struct loop_timer again, stale;
-    bool was_fresh;
+    bool was_fresh, has_issued;
+    struct wall_time issued;
 };
 
 static void ask(void *ctx);
@@ -85,6 +86,8 @@ static void ask(void *ctx)
     struct verdict_watch *w = ctx;
     Berth__WatchCall call = BERTH__WATCH_CALL__INIT;
     call.generation = is_fresh(w) ? w->verdict->generation : 0;
+    call.has_issued_s = w->has_issued;
+    call.issued_s = w->issued.s;
     w->sent_at = clock_mono();
     berth__trust__watch(rpc_client_service(w->client), &call, on_verdict, w);
 }
@@ -124,6 +127,12 @@ void verdict_watch_free(struct verdict_watch **watch)
         berth__verdict__free_unpacked(w->verdict, NULL);
     free(w);
     *watch = NULL;
+}
+
+void verdict_watch_set_issued(struct verdict_watch *w, struct wall_time issued)
+{
+    w->has_issued = true;
+    w->issued = issued;
 }
 
 const Berth__Verdict *verdict_watch_fresh(const struct verdict_watch *w)

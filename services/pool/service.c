@@ -120,6 +120,7 @@ static void listen_once(struct pool_service *s)
 static void files_changed(void *ctx, const struct scan *scan)
 {
     struct pool_service *s = ctx;
+    struct wall_time issued = WALL_MIN;
     size_t max = 0, len = 0;
     for (size_t i = 0; i < scan->files_len; i++)
         max += scan->files[i].set ? scan->files[i].set->records_len : 0;
@@ -134,6 +135,8 @@ static void files_changed(void *ctx, const struct scan *scan)
             s->refused[r->refusal]++;
             if (r->refusal && r->refusal != LICENSE_SERVER_ID)
                 continue;
+            if (!r->refusal && r->fields.issued.s > issued.s)
+                issued = r->fields.issued;
             s->texts[len] = (struct license_text){license_set_share(set), r};
             records[len] = (struct pool_record){.fields = &r->fields,
                                                 .signature = r->signature,
@@ -143,6 +146,8 @@ static void files_changed(void *ctx, const struct scan *scan)
         }
     }
     s->texts_len = len;
+    if (issued.s != WALL_MIN.s)
+        verdict_watch_set_issued(s->verdict, issued);
     pool_load(s->pool, records, len, service_now(s));
     free(records);
     for (int i = LICENSE_OK + 1; i < LICENSE_REFUSALS; i++)

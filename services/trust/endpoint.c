@@ -31,6 +31,8 @@ static void on_watch(Berth__Trust_Service *service, const Berth__WatchCall *call
                      Berth__Verdict_Closure closure, void *closure_data)
 {
     struct endpoint *e = (struct endpoint *)service;
+    if (call->has_issued_s && rpc_caller_role(closure_data) == BERTH__ROLE__POOL)
+        timekeeper_issued(e->parts.timekeeper, (struct wall_time){call->issued_s});
     watch_call(e->parts.watch, call, closure, closure_data);
 }
 

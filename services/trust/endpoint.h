@@ -4,12 +4,14 @@
 #include "common/rpc.h"
 #include "services/trust/head.h"
 #include "services/trust/signer.h"
+#include "services/trust/timekeeper.h"
 #include "services/trust/watch.h"
 
 struct endpoint_parts {
     struct watch *watch;
     struct head *head;
     const struct signer *signer;
+    struct timekeeper *timekeeper;
 };
 
 struct endpoint;

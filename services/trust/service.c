@@ -248,7 +248,7 @@ static int serve(struct trust *t, const struct config *config, struct error *err
     watch_new(&t->watch, t->loop);
     publish(t, true);
     t->signer = (struct signer){t->def, t->source, &t->bulletin};
-    const struct endpoint_parts parts = {t->watch, t->head, &t->signer};
+    const struct endpoint_parts parts = {t->watch, t->head, &t->signer, &t->timekeeper};
     int r = endpoint_new(&t->endpoint, t->loop, config->rpc.trust, &parts, &rpc, on_refused, t);
     if (r < 0)
         return error_set(err, "rpc.trust: %s: %s", config->rpc.trust, strerror(-r)),

@@ -220,6 +220,22 @@ def test_forgotten_ledger(place, host):  # noqa: F811
                place.state).stdout.endswith("nothing to change\n")
 
 
+def test_date_of_issue_of_accepted_licenses_raises_the_mark(host):
+    """Only pool's word counts; while the backend tells the time, only the mark is raised."""
+    def mark():
+        host.process.stop()
+        saved = (host.folder / "state" / "clock-mark").read_text().splitlines()[1]
+        host.start()
+        return saved
+    issued = datetime.datetime.utcnow().replace(microsecond=0) + datetime.timedelta(days=30)
+    seconds = int(issued.replace(tzinfo=datetime.timezone.utc).timestamp())
+    call(host, GATEWAY, "watch", seconds)
+    assert mark() < issued.isoformat()
+    assert call(host, POOL, "watch", seconds)["state"] == 1
+    assert mark() == issued.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert host.state() == "valid"
+
+
 def test_what_trust_cannot_do_any_more(host):
     status = dict(line.split(":", 1) for line in
                   open(f"/proc/{host.process.pid}/status").read().splitlines())

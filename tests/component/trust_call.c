@@ -1,6 +1,7 @@
 // Calls trust as one of the other processes would, and prints each answer as a line of JSON.
 //   trust_call URL ROLE CALL [+ CALL]…     all calls are made at once
 //   CALL: sign PURPOSE HEX | delegate HEX | read-head | move-head EPOCH SEQUENCE HASH [PREVIOUS]
+//     | watch ISSUED_S
 #include "common/clock.h"
 #include "common/core/buf.h"
 #include "common/core/text.h"
@@ -97,6 +98,17 @@ static void on_head(const Berth__HeadReply *reply, void *ctx)
     answered(&line);
 }
 
+static void on_verdict(const Berth__Verdict *verdict, void *ctx)
+{
+    struct buf line = {0};
+    if (verdict == NULL)
+        return failed();
+    buf_printf(&line, "{\"state\":%d", verdict->state);
+    member(&line, "reason", verdict->reason);
+    buf_add_char(&line, '}');
+    answered(&line);
+}
+
 // Hex digits, or zeros:N.
 static ProtobufCBinaryData unhex(const char *hex)
 {
@@ -145,6 +157,11 @@ static void make_call(int argc, char **argv)
     } else if (argc == 1 && strcmp(argv[0], "read-head") == 0) {
         Berth__Empty call = BERTH__EMPTY__INIT;
         berth__trust__read_head(service, &call, on_head, NULL);
+    } else if (argc == 2 && strcmp(argv[0], "watch") == 0) {
+        Berth__WatchCall call = BERTH__WATCH_CALL__INIT;
+        call.has_issued_s = true;
+        call.issued_s = strtoll(argv[1], NULL, 10);
+        berth__trust__watch(service, &call, on_verdict, NULL);
     } else if (argc >= 4 && strcmp(argv[0], "move-head") == 0) {
         move_head(argc, argv);
     } else {
