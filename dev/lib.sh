@@ -5,6 +5,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config python3 protobuf-comp
 protobuf-c-compiler libprotobuf-c-dev libssl-dev libmicrohttpd-dev libgnutls28-dev libnng-dev
 libyaml-dev libcjson-dev libcurl4-openssl-dev libsqlite3-dev libusb-1.0-0-dev libcmocka-dev"
 DEMO_PACKAGES="curl ca-certificates openssl"
+DONGLE_PACKAGES="umockdev libumockdev-dev"
 TEST_PACKAGES="git systemd python3-prometheus-client python3-pytest python3-pytest-xdist python3-cryptography python3-requests python3-yaml
 openssl curl ca-certificates procps binutils faketime prometheus mandoc umockdev libumockdev-dev spin
 strace nbdkit nbdkit-plugin-python libnbd-bin e2fsprogs mount
