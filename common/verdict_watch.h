@@ -13,8 +13,8 @@ int verdict_watch_new(struct verdict_watch **out, struct loop *loop, const char 
                       void (*changed)(void *ctx), void *ctx);
 void verdict_watch_free(struct verdict_watch **w);
 
-// For pool: the newest date of issue among the licenses that it accepted. Trust is told with the next
-// call: that time is over, whatever the clock says.
+// For pool: the newest date of issue among the licenses that it accepted. Trust is told with the
+// next call: that time is over, whatever the clock says.
 void verdict_watch_set_issued(struct verdict_watch *w, struct wall_time issued);
 
 // The fresh verdict, or NULL. Valid until the next loop turn.
