@@ -38,9 +38,22 @@ static bool is_worth_a_line(int code)
     return code < 0 || code == 1009 || code == 1010;
 }
 
+static void count_miss(struct exchange *x, const Berth__Error *error)
+{
+    if (error->code != 1003 || !error->reason || strcmp(error->reason, "unknown") || !x->request)
+        return;
+    const char *address = http_request_address(x->request);
+    if (!ratelimit_take(x->g->misses, address, loop_now(x->g->loop)))
+        return;
+    x->slowed = true;
+    metric_add(x->g->metrics, M_SESSION_MISSES_SLOWED, 1);
+    access_log(x->g, "session-guesses", NULL, address);
+}
+
 static void call_refuse(struct call *c, const Berth__Error *error)
 {
     struct exchange *x = c->exchange;
+    count_miss(x, error);
     c->error = error_kind_of(error->code);
     c->retry_after_s = error->has_retry_after_s ? error->retry_after_s : 1;
     c->at = x->out.len;
@@ -167,6 +180,7 @@ void call_deadline(void *exchange)
     Berth__Error error = BERTH__ERROR__INIT;
     error.code = 1011;
     error.service = service;
+    x->waiting = false;
     for (size_t i = 0; i < x->calls_len; i++) {
         if (!x->calls[i].done)
             call_refuse(&x->calls[i], &error);

@@ -115,7 +115,12 @@ static void respond_batch(struct exchange *x)
 
 void exchange_settle(struct exchange *x)
 {
-    if (!x->undone && x->request) {
+    if (!x->undone && x->request && x->slowed) {
+        x->slowed = false;
+        x->waiting = true;
+        loop_timer_arm(x->g->loop, &x->deadline, mono_after(loop_now(x->g->loop), SLOWED_MS));
+    }
+    if (!x->undone && x->request && !x->waiting) {
         const struct call *c = x->calls;
         if (x->batch)
             respond_batch(x);
@@ -125,7 +130,7 @@ void exchange_settle(struct exchange *x)
             respond(x, c->error ? c->error->http_status : 200, x->out.data + c->at, c->len,
                     c->retry_after_s);
     }
-    if (!x->undone && !x->outstanding)
+    if (!x->undone && !x->outstanding && !x->request)
         exchange_put(x);
 }
 

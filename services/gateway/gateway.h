@@ -50,6 +50,7 @@ struct gateway {
     struct verdict_watch *verdict;
     struct http_server *licenses, *admin; // admin NULL: `berth serve licenses`
     struct ratelimit *ratelimit;
+    struct ratelimit *misses; // session IDs that do not exist
     struct token admin_token, borrow_token;
     struct secrets secrets;
     struct method_cells cells[METHODS_MAX];

@@ -19,6 +19,9 @@
 #define RPC_TIMEOUT_MS 4000
 #define DRAIN_MS 4700
 #define RATELIMIT_ADDRESSES 16384
+// As many clients behind one address may find that their sessions are gone.
+#define MISSES_BURST 5000
+#define MISSES_PER_SECOND 100
 
 #define METRIC(id, type, name, labels, help) {type, name, labels, help},
 static const struct metric_def metric_defs[] = {
@@ -167,6 +170,8 @@ static int start_all(struct gateway *g, struct error *err)
     g->metrics = metrics_new(metric_defs, GATEWAY_METRICS);
     g->ratelimit = ratelimit_new(RATELIMIT_ADDRESSES, seed);
     ratelimit_set(g->ratelimit, g->config->limits.calls_per_second, g->config->limits.burst);
+    g->misses = ratelimit_new(RATELIMIT_ADDRESSES, seed);
+    ratelimit_set(g->misses, MISSES_PER_SECOND, MISSES_BURST);
     g->ops_storage = (struct ops){g->metrics, health_conditions, g};
     g->ops = &g->ops_storage;
     make_cells(g, &methods_licenses);
@@ -246,6 +251,7 @@ void gateway_free(void *service)
         http_server_free(&g->licenses);
     exchange_free_spare(g);
     ratelimit_free(&g->ratelimit);
+    ratelimit_free(&g->misses);
     metrics_free(&g->metrics);
     free(g);
 }

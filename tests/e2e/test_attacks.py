@@ -77,6 +77,15 @@ ATTACKS = {
                   b"Connection: close\r\n\r\n", 404, "not-found"),
     "traversal-encoded": (b"GET /ui/%2e%2e%2f%2e%2e%2fetc%2fpasswd HTTP/1.1\r\nHost: localhost\r\n"
                           b"Connection: close\r\n\r\n", 404, "not-found"),
+    "traversal-twice-encoded": (b"GET /ui/%252e%252e%252fetc%252fpasswd HTTP/1.1\r\nHost: localhost"
+                                b"\r\nConnection: close\r\n\r\n", 404, "not-found"),
+    "traversal-behind-asset": (b"GET /ui/app.js/../../../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n"
+                               b"Connection: close\r\n\r\n", 404, "not-found"),
+    "traversal-absolute": (b"GET /ui//etc/passwd HTTP/1.1\r\nHost: localhost\r\n"
+                           b"Connection: close\r\n\r\n", 404, "not-found"),
+    "traversal-backslash": (b"GET /ui/..\\..\\etc\\passwd HTTP/1.1\r\nHost: localhost\r\n"
+                            b"Connection: close\r\n\r\n", 404, "not-found"),
+    "asset-cut-by-nul": (b"GET /ui/app.js%00.png HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "nul"),
     # browsers
     "form-post": (POST.replace(b"application/json", b"text/plain") + b"Connection: close\r\n"
                   b"Content-Length: %d\r\n\r\n" % len(CALL) + CALL, 415, "content-type"),
@@ -131,9 +140,16 @@ def never_read(site):
     return s
 
 
+def half_handshake(site):
+    s = connect(site, handshake=False)
+    s.sendall(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a ClientHello
+    return s
+
+
 CROWDS = {
-    "silent-tcp": (1000, lambda site: connect(site, handshake=False)),
+    "silent-tcp": (5000 if HEAVY else 1000, lambda site: connect(site, handshake=False)),
     "silent-tls": (400, connect),
+    "half-handshake": (5000 if HEAVY else 400, half_handshake),
     "slow-header": (400, trickle),
     "slow-body": (200, stop_in_body),
     "slow-read": (100, never_read),
@@ -158,8 +174,7 @@ def test_attack_by_many_connections(target, name):
 
 
 def test_attack_half_handshake_is_ended(target):
-    with connect(target, handshake=False) as s:
-        s.sendall(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a ClientHello
+    with half_handshake(target) as s:
         serve_good_client(target)
         s.settimeout(14)
         with contextlib.suppress(ConnectionError):

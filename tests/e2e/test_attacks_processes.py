@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import signal
+import threading
 import time
+import urllib.request
 
 import pytest
-from attack import serve_good_client, unharmed
+from attack import POST, connect, serve_good_client, unharmed
 from berth import RpcError, wait_until
 
 
@@ -84,3 +86,61 @@ def test_busy_pool_is_not_taken_for_frozen(short_site):
         assert conditions(site)["pool"][0]
         assert "rpc.silent" not in site.server.text()
         serve_good_client(site)
+
+
+def alive(site):
+    for name in ("pool", "borrow"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{site.ops[name]}/health/alive", timeout=1) as r:
+            assert r.status == 200
+    with contextlib.closing(site.admin()) as admin:
+        assert admin.http("GET", "/health/alive")[0] == 200
+
+
+def test_flood_while_trust_is_stopped(short_site):
+    """Trust is frozen and everybody asks for sessions: refused at once, nobody queues behind trust, what
+    needs no verdict is served, and all is well when trust goes on."""
+    site = short_site
+    nonce = "AAAAAAAAAAAAAAAAAAAAAA=="
+    params = {"feature": "F", "version": "24.11", "edition": "Steady", "modules": "", "nonce": nonce,
+              "instanceId": "flood", "client": {"hostId": "flood"}}
+    body = json.dumps([{"jsonrpc": "2.0", "id": i, "method": "RequestSessionV1", "params": params}
+                       for i in range(64)]).encode()
+    flood = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    over, codes = threading.Event(), set()
+
+    def attack():
+        with connect(site) as s, contextlib.suppress(TimeoutError):
+            s.settimeout(10)
+            while not over.is_set():
+                s.sendall(flood)
+                head, _, rest = s.recv(65536).partition(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                while len(rest) < length:
+                    rest += s.recv(65536)
+                codes.update(a["error"]["code"] for a in json.loads(rest) if "error" in a)
+
+    with unharmed(site):
+        with stopped(site, "trust"):
+            wait_until(lambda: not conditions(site)["trust"][0], 8, "the verdict is stale")
+            codes.clear()
+            attackers = [threading.Thread(target=attack) for _ in range(8)]
+            for t in attackers:
+                t.start()
+            end = time.monotonic() + 4  # longer than a heartbeat may be away
+            while time.monotonic() < end:
+                serve_good_client(site)
+                alive(site)
+                assert conditions(site)["pool"][0], "pool is taken for frozen"
+            over.set()
+            for t in attackers:
+                t.join(15)
+            assert codes == {1011}
+        wait_until(lambda: conditions(site)["trust"][0], 8, "a fresh verdict")
+        with contextlib.closing(site.client()) as client:
+            client.give_back(wait_until(lambda: granted(client), 5)["sessionId"])
+
+
+def granted(client):
+    with contextlib.suppress(RpcError):
+        return client.request()
+    return None
