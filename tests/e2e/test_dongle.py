@@ -1,9 +1,11 @@
 """[S2], [S3], [S4] with the unmodified libusb: emulated tokens as USB devices of umockdev."""
 
+import base64
 import datetime
 import json
 import os
 import re
+import secrets
 import signal
 import time
 import urllib.request
@@ -11,6 +13,7 @@ import urllib.request
 import pytest
 from berth import BUILD, Process, RpcError, Site, vendor, wait_until
 from dongle import License, Tokens, make_key, make_license, refusal
+from test_grants import HOST, verify
 
 SERVER_ID = "BERTH-TEST-0001"
 MESSAGES = {  # for people: what to do
@@ -358,6 +361,53 @@ def test_s3_a_renewed_dongle_is_taken_over(running, licenses):
         found = re.search(r"^berth_server_license_expiry_seconds (\S+)$", text, re.M)
         return float(found.group(1)) / (365 * 86400) > 5
     wait_until(years, 10, "the new end")
+    running.tokens.unplug()
+    running.tokens.plug(licenses["good"])
+    running.served()
+
+
+@pytest.mark.parametrize("license", ["good", "rsa"])
+def test_grants_are_proven_by_the_key_in_the_dongle(site, tokens, licenses, tmp_path, license):
+    server = Running(site, tokens, licenses[license])
+    nonce = base64.b64encode(secrets.token_bytes(16)).decode()
+
+    def granted():
+        try:
+            return server.client.request(nonce=nonce, instanceId="i", client={"hostId": HOST})
+        except RpcError as e:
+            assert e.code == 1011, e  # pool's key is being certified
+            return None
+    got = wait_until(granted, 10, "a grant")
+    assert verify(site, tmp_path, got["grant"])["nonce"] == nonce
+    assert got["grant"]["certificate"] == licenses[license].cert.read_text()
+    sent, _ = tokens.counts()
+    for _ in range(20):  # the token does not sign for each
+        server.client.call("RevalidateSessionV1", sessionId=got["sessionId"], nonce=nonce)
+    assert tokens.counts()[0] - sent < 20
+
+
+def test_grants_name_the_dongle_that_is_plugged_in(running, licenses):
+    """After a swap nothing proves what the dongle before has certified."""
+    running.served()
+    running.tokens.unplug()
+    running.tokens.plug(licenses["other"])
+    other = running.site.folder / "license" / "license_other.dat"
+    vendor("license", "--dir", running.site.keys, "--server-id", "BERTH-TEST-0002", "--feature", "F",
+           "--version", "24.11", "--edition", "Steady", "--modules", "", "--count", "1", "--out", other)
+    nonce = base64.b64encode(secrets.token_bytes(16)).decode()
+
+    def granted():
+        try:
+            got = running.client.request(nonce=nonce, instanceId="j", client={"hostId": HOST})
+        except RpcError as e:
+            assert e.code in (1001, 1004, 1011), e
+            return None
+        running.client.give_back(got["sessionId"])
+        payload = json.loads(base64.b64decode(got["grant"]["payload"]))
+        return payload["serverId"] == "BERTH-TEST-0002" and got["grant"]
+    grant = wait_until(granted, 10, "a grant of the other")
+    assert grant["certificate"] == licenses["other"].cert.read_text()
+    other.unlink()
     running.tokens.unplug()
     running.tokens.plug(licenses["good"])
     running.served()
