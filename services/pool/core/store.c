@@ -22,8 +22,10 @@ static const struct siphash_key sum_key = {{0x42657274682d7365ULL, 0x7373696f6e7
 
 static void put(struct buf *out, uint64_t v, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i++)
-        buf_add_char(out, (char)(v >> (8 * i) & 0xff));
+    char little[8];
+    for (size_t i = 0; i < sizeof little; i++)
+        little[i] = (char)(v >> (8 * i) & 0xff);
+    buf_add(out, little, bytes);
 }
 
 static uint64_t get(const char *p, size_t bytes)
