@@ -18,6 +18,7 @@ struct pool_link {
     void *ctx;
     struct loop_timer retry;
     uint64_t round; // of telling all: what is answered to an earlier one means nothing
+    uint64_t told_since; // the newest of those told with it
     bool begun;
     bool in_step;
     bool complained; // since it was in step
@@ -82,11 +83,11 @@ static void on_page(const Berth__Empty *reply, void *data)
     }
     if (!t.last)
         return;
-    // Entries that came after the pages were sent are told of by calls of their own.
+    // Those that came after the pages were sent are told of by calls of their own.
     size_t known = 0;
     for (size_t i = 0; i < l->book->len; i++) {
         struct book_entry *e = l->book->entries[i];
-        e->pool_knows |= e->told_round == t.round;
+        e->pool_knows |= e->since && e->since <= l->told_since;
         known += e->pool_knows;
     }
     l->in_step = true;
@@ -135,6 +136,8 @@ static void tell_all(void *ctx)
             if (!b->entries[i]->since)
                 continue;
             b->entries[i]->told_round = l->round;
+            if (b->entries[i]->since > l->told_since)
+                l->told_since = b->entries[i]->since;
             page->list[n] = fill_seat(&page->seats[n], &page->periods[n], b->entries[i]);
             call.n_borrows++;
         }
