@@ -247,3 +247,19 @@ def test_attack_renegotiation(target):
         said = client.stdout.read()
     begun = said.partition(b"RENEGOTIATING")
     assert begun[1] and b"verify return" not in begun[2], said
+
+
+if HEAVY:
+    def test_attack_testssl(target, tmp_path):
+        """Protocols, cipher categories and vulnerabilities by testssl.sh: nothing of weight."""
+        found = tmp_path / "found.json"
+        subprocess.run(["testssl", "--quiet", "--color", "0", "--warnings", "off", "--ip", "127.0.0.1",
+                        "--jsonfile", found, "-p", "-s", "-U", f"localhost:{target.port}"],
+                       stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
+        findings = json.loads(found.read_text())
+        tested = {f["id"] for f in findings}
+        assert {"TLS1", "TLS1_1", "TLS1_2", "cipherlist_NULL", "heartbleed", "secure_renego",
+                "LUCKY13"} <= tested, tested
+        # What testssl.sh 3.0 makes of GnuTLS's TLS 1.3 is that it cannot tell.
+        bad = [f for f in findings if f["severity"] not in ("OK", "INFO") and f["id"] != "TLS1_3"]
+        assert not bad, bad
