@@ -10,9 +10,9 @@
 char *path_join(const char *dir, const char *name); // malloc'd
 int dir_make(const char *path, unsigned mode, struct error *err); // with its parents; may exist
 bool file_exists(const char *path);
-// May nobody but `reader` (a user ID) read this secret? True if only its owner may; and if it is root's,
-// its group may read it, and `reader` is not root: so are secrets mounted for a process that is not
-// root (Kubernetes with fsGroup, systemd's credentials), and the group is made for it.
+// May nobody but `reader` (a user ID) read this secret? True if only its owner may; and if it is
+// root's, its group may read it, and `reader` is not root: so are secrets mounted for a process
+// that is not root (Kubernetes with fsGroup, systemd's credentials), and the group is made for it.
 bool file_is_private(const struct stat *st, uid_t reader);
 // Writes all of it, and syncs. -errno.
 int file_write(int fd, const char *text, size_t len);

@@ -1,6 +1,7 @@
-"""The tests of this folder share power_cut.py."""
+"""The tests of this folder share power_cut.py, and what the end-to-end tests have."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]

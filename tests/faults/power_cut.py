@@ -13,8 +13,9 @@ import random
 import shutil
 import struct
 import subprocess
-import time
 from pathlib import Path
+
+from berth import wait_until
 
 SIZE = 8 << 20
 HEAD = struct.Struct("<cQI")
@@ -30,6 +31,8 @@ def missing():
         return "mounting needs root"
     if not os.path.exists("/dev/fuse") or not os.path.exists("/dev/loop-control"):
         return "no /dev/fuse or no loop devices here"
+    if run("losetup", "--find").returncode:
+        return "no loop device can be had"
     return None
 
 
@@ -45,10 +48,7 @@ def must(*command):
 
 def retry(*command, seconds=10):
     """For what may be busy for a moment."""
-    deadline = time.monotonic() + seconds
-    while (done := run(*command)).returncode:
-        assert time.monotonic() < deadline, f"{command}: {done.stderr}"
-        time.sleep(0.01)
+    wait_until(lambda: run(*command).returncode == 0, seconds, f"{command}")
 
 
 @functools.cache
@@ -89,10 +89,7 @@ def logging_disk(folder, log):
          f"log={log}")
     fuse = subprocess.Popen(["nbdfuse", "-P", folder / "fuse-pid", disk, "--unix", socket])
     try:
-        deadline = time.monotonic() + 10
-        while disk.stat().st_size != SIZE:
-            assert time.monotonic() < deadline, "nbdfuse does not come up"
-            time.sleep(0.01)
+        wait_until(lambda: disk.stat().st_size == SIZE, what="nbdfuse comes up")
         yield disk
     finally:
         retry("umount", disk)

@@ -7,16 +7,10 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-sys.path.insert(0, str(ROOT / "tests" / "e2e"))
-from berth import BUILD, vendor  # noqa: E402
-from lending import lender, start_one_by_one, uuid_of  # noqa: E402
+from berth import BUILD, vendor
+from lending import lender, start_one_by_one, uuid_of
 
 ALL = os.environ.get("BERTH_FAULTS") == "all"
 SAMPLE = 6  # of the calls of one kind
