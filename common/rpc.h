@@ -48,7 +48,9 @@ bool rpc_client_answers(const struct rpc_client *client); // connected, not sile
 // fn runs each time a connection is made, before anything is called over it: for a peer that must
 // be told something first. It may call stubs.
 void rpc_client_on_connect(struct rpc_client *client, void (*fn)(void *ctx), void *ctx);
-// Not batched (one frame a call), to measure against: tests/bench.
+// Not batched, to measure against (tests/bench): each call is a frame of its own, which is sent by
+// itself. With BERTH_RPC_UNBATCHED=1 in the environment of both sides it is also received by itself,
+// length first, as nng receives its messages, and so is each answer.
 void rpc_client_set_batching(struct rpc_client *client, bool on);
 
 // ---- server ----

@@ -340,7 +340,7 @@ static void on_dialed(void *ctx)
     struct crypto_tls *tls = c->identity ? crypto_tls_new(c->identity, false) : NULL;
     c->conn = rpc_conn_new(c->loop, nng_aio_get_output(c->dial_aio, 0), tls, RPC_REPLIES_FRAME_MAX,
                            &events);
-    c->conn->one_by_one = c->unbatched;
+    c->conn->one_by_one |= c->unbatched;
     rpc_frame_add_hello(rpc_conn_open(c->conn, 0, RPC_CALLS_FRAME_MAX), c->role,
                         c->service.descriptor->name, c->heartbeats ? HEARTBEAT_MS : 0);
     rpc_conn_flush(c->conn);

@@ -53,14 +53,22 @@ static void on_received(void *ctx) // on a thread of nng
     loop_post(c->loop, &c->post);
 }
 
+// As nng's own messages are read: the length of one, then the one.
+static size_t receive_one(const struct rpc_conn *c)
+{
+    ssize_t n = rpc_frame_length((const uint8_t *)c->in.data, c->in.len, c->frame_max);
+    return n > 0 ? (size_t)n - c->in.len : RPC_LENGTH_BYTES - c->in.len;
+}
+
 static void receive(struct rpc_conn *c)
 {
     if (c->receiving)
         return;
     c->receiving = true;
     struct buf *to = c->tls ? &c->cipher : &c->in;
-    buf_reserve(to, READ_BYTES);
-    nng_iov iov = {.iov_buf = to->data + to->len, .iov_len = READ_BYTES};
+    size_t want = c->one_by_one && !c->tls ? receive_one(c) : READ_BYTES;
+    buf_reserve(to, want);
+    nng_iov iov = {.iov_buf = to->data + to->len, .iov_len = want};
     nng_aio_set_iov(c->recv_aio, 1, &iov);
     nng_stream_recv(c->stream, c->recv_aio);
 }
@@ -276,6 +284,12 @@ size_t rpc_conn_unsent(const struct rpc_conn *c)
 
 // ---- life ----
 
+static bool one_by_one_asked(void)
+{
+    const char *v = getenv("BERTH_RPC_UNBATCHED");
+    return v && !strcmp(v, "1");
+}
+
 struct rpc_conn *rpc_conn_new(struct loop *loop, nng_stream *stream, struct crypto_tls *tls,
                               size_t frame_max, const struct rpc_conn_events *events)
 {
@@ -287,6 +301,7 @@ struct rpc_conn *rpc_conn_new(struct loop *loop, nng_stream *stream, struct cryp
     c->frame_max = frame_max;
     c->stream = stream;
     c->tls = tls;
+    c->one_by_one = one_by_one_asked();
     pthread_mutex_init(&c->lock, NULL);
     c->post = (struct loop_post){.fn = on_post, .ctx = c};
     loop_timer_init(&c->send_timer, on_send_timer, c);

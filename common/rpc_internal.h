@@ -77,7 +77,8 @@ struct rpc_conn {
     struct buf cipher;      // with TLS what recv_aio writes to, else unused
     struct buf wire;        // with TLS what waits to be sent, else unused
     size_t sent_bytes;
-    bool send_busy, one_by_one;
+    bool send_busy;
+    bool one_by_one; // a frame is sent, and received, by itself
 };
 
 // Takes stream and TLS (NULL: none) over, in any case.
