@@ -351,6 +351,17 @@ def test_secrets_are_those_of_the_readme(manifests):
 
 # ---- monitoring ----
 
+def test_alert_rules_for_the_operator():
+    """The command of the README, but for its end."""
+    readme = (FOLDER / "README.md").read_text()
+    command = re.search(r"^    (\{ printf.*?\}) \| kubectl apply -f -$", readme, re.M | re.S).group(1)
+    made = yaml.safe_load(subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True,
+                                         text=True, check=True).stdout)
+    rules = yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yml").read_text())
+    assert made == {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule",
+                    "metadata": {"name": "berth", "namespace": "berth"}, "spec": rules}
+
+
 def test_service_monitors(cloud_ready):
     monitors = build(FOLDER / "monitoring")
     assert {m["metadata"]["name"] for m in monitors} == {f"berth-{p}" for p in PROCESSES}

@@ -103,7 +103,9 @@ def packages(work, bare):
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
-    env = {**os.environ, "DEB_BUILD_OPTIONS": f"parallel={os.cpu_count()} noautodbgsym"}
+    # Compiled in less time than what is shipped; the rest is the same.
+    env = {**os.environ, "DEB_BUILD_OPTIONS": f"parallel={os.cpu_count()} noautodbgsym",
+           "DEB_CFLAGS_APPEND": "-g0 -O1"}
     built = run("dpkg-buildpackage", "-us", "-uc", "-b", "-d", cwd=copy, env=env)
     assert "warning:" not in built.stdout, re.findall(r".*warning:.*", built.stdout)
     return {f.name.split("_")[0]: f for f in copy.parent.glob("*.deb")}
