@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +14,16 @@
 
 #define FILE_MAX_BYTES (4ll * 1024 * 1024 * 1024)
 
-// The lock's text. It is there once a file of sessions is, so that one that is missing later is
-// known to be lost and not to be the first start.
+// The lock's text, and that of a note beside the folder where pool may write there. They are there
+// once a file of sessions is, so that one that is missing later is known to be lost and not to be
+// the first start: the note, when the whole folder was deleted.
 #define LOCK_TEXT "berth-pool keeps its sessions in this folder\n"
+#define NOTE_SUFFIX ".sessions"
+#define NOTE_TEXT                                                                                  \
+    "berth-pool keeps its sessions in the folder beside this file. If they are deleted, the "      \
+    "next\n"                                                                                       \
+    "start gives out no new seat for one sessions.revalidation_interval. For a new installation\n" \
+    "delete this file, too.\n"
 
 static int refuse_folder(const struct journal *j, int r, struct error *err)
 {
@@ -47,6 +55,37 @@ static int lock_folder(struct journal *j, struct error *err)
               "sessions.state_dir to another folder",
               j->folder);
     return -EBUSY;
+}
+
+// False: the folder has no beside.
+static bool note_path(const struct journal *j, char out[static PATH_MAX])
+{
+    size_t len = strlen(j->folder);
+    while (len && j->folder[len - 1] == '/')
+        len--;
+    if (!len || j->folder[len - 1] == '.') // "." or "..", most likely
+        return false;
+    return snprintf(out, PATH_MAX, "%.*s" NOTE_SUFFIX, (int)len, j->folder) < PATH_MAX;
+}
+
+static bool has_note(const struct journal *j)
+{
+    char path[PATH_MAX];
+    return note_path(j, path) && !access(path, F_OK);
+}
+
+// Failing is no fault: in a container there is often nothing beside a volume.
+static void write_note(const struct journal *j)
+{
+    char path[PATH_MAX];
+    if (!note_path(j, path))
+        return;
+    int fd =
+        j->io->openat(AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
+    (void)!j->io->pwrite(fd, NOTE_TEXT, strlen(NOTE_TEXT), 0);
+    close(fd);
 }
 
 // "" if the system does not tell: then it is another one at each start.
@@ -181,12 +220,14 @@ int journal_open(struct journal **out, const struct journal_options *options, st
         if (j->file.fd >= 0)
             r = open_existing(j, now, err);
         else if (errno == ENOENT)
-            r = open_new(j, lock.st_size == 0, err);
+            r = open_new(j, lock.st_size == 0 && !has_note(j), err);
         else
             r = refuse_folder(j, -errno, err);
     }
     if (!r && !lock.st_size && j->io->pwrite(j->lock, LOCK_TEXT, strlen(LOCK_TEXT), 0) < 0)
         r = refuse_folder(j, -errno, err);
+    if (!r)
+        write_note(j);
     if (r) {
         if (j->file.fd >= 0)
             close(j->file.fd);

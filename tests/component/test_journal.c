@@ -48,6 +48,18 @@ static void test_first_start_and_lost_state(void **state)
     assert_int_equal(side_open(&s, path, NULL, &err), 0);
     assert_false(journal_is_doubtful(s.journal));
     side_close(&s);
+
+    // The whole folder: a note beside it still knows.
+    remove_tree(path);
+    assert_int_equal(side_open(&s, path, NULL, &err), 0);
+    assert_true(journal_is_doubtful(s.journal));
+    side_close(&s);
+    remove_tree(path);
+    snprintf(file, sizeof file, "%s.sessions", path);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(side_open(&s, path, NULL, &err), 0);
+    assert_false(journal_is_doubtful(s.journal));
+    side_close(&s);
 }
 
 // A store with three sessions, of this boot or another one, closed or not.

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -174,13 +175,17 @@ def test_p6_no_seat_twice_while_pool_is_killed(site):
         assert reason(client, session) == "ok"
 
 
-def test_p6_lost_state_gives_no_new_seat_for_one_interval(site):
+@pytest.mark.parametrize("lost", ["file", "folder"])
+def test_p6_lost_state_gives_no_new_seat_for_one_interval(site, lost):
     client, sessions = start_full(site, 1, sessions__revalidation_interval="4 s")
     assert metric(site, "berth_seats_held") == 0  # a first start serves at once
     site.license("b", uuid=UUID.replace("1", "2"), count=1)
     wait_until(lambda: len(site.listed()) == 2, 10, "second license")
     assert site.server.stop() == 0
-    (site.folder / "state" / "sessions").unlink()
+    if lost == "file":
+        (site.folder / "state" / "sessions").unlink()
+    else:
+        shutil.rmtree(site.folder / "state")
     site.spawn_server()
     site.wait_ready()
     ready = time.monotonic()
