@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 
-from berth import SERVICES, wait_until
+from berth import SERVICES
 
 SERVED_WITHIN_S = 1.0
 # Tenfold crowds and a million guesses: minutes of processor time (CONTRIBUTING.md).

@@ -3,7 +3,6 @@ the same address was served within a second all the time, and the refusal was co
 
 import contextlib
 import json
-import socket
 import ssl
 import subprocess
 import time
