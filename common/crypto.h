@@ -71,6 +71,7 @@ bool crypto_cert_signed_digest(const struct crypto_cert *cert, const uint8_t dig
                                const uint8_t *sig, size_t sig_len);
 bool crypto_cert_matches_key(const struct crypto_cert *cert, const struct crypto_key *key);
 int crypto_cert_public_ed25519(const struct crypto_cert *cert, uint8_t out[static 32]);
+size_t crypto_cert_der(const struct crypto_cert *cert, uint8_t *out, size_t cap); // 0: no room
 char *crypto_cert_pem(const struct crypto_cert *cert); // malloc'd
 
 // USAGE_RPC: both sides of TLS between Berth's own processes, of the installation's CA.
@@ -118,3 +119,10 @@ int crypto_public_load(struct crypto_key **out, const char *pem, size_t len, str
 int crypto_attestation_check(const struct crypto_key *key, struct crypto_cert *const *chain,
                              size_t n, struct wall_time now, struct error *err);
 void crypto_cert_fingerprint(const struct crypto_cert *cert, char out[static 65]); // SHA-256, hex
+// The public key that an uncompressed point of P-256 is.
+int crypto_public_point(struct crypto_key **out, const uint8_t point[static 65]);
+
+enum crypto_block_cipher { BLOCK_3DES, BLOCK_AES_128, BLOCK_AES_192, BLOCK_AES_256 };
+// Each block for itself: only for random ones. False: the key is of another length.
+bool crypto_block(enum crypto_block_cipher which, bool encrypt, const uint8_t *key, size_t key_len,
+                  const uint8_t *in, size_t len, uint8_t *out);

@@ -53,6 +53,29 @@ int crypto_public_load(struct crypto_key **out, const char *pem, size_t len, str
     return 0;
 }
 
+int crypto_public_point(struct crypto_key **out, const uint8_t point[static 65])
+{
+    char group[] = "prime256v1";
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string("group", group, 0),
+        OSSL_PARAM_construct_octet_string("pub", (void *)(uintptr_t)point, 65),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_PKEY *pkey = NULL;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+    bool good = ctx != NULL && EVP_PKEY_fromdata_init(ctx) == 1 &&
+                EVP_PKEY_fromdata(ctx, &pkey, EVP_PKEY_PUBLIC_KEY, params) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    ERR_clear_error();
+    if (!good)
+        return -EINVAL;
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL)
+        abort();
+    (*out)->pkey = pkey;
+    return 0;
+}
+
 static int chain_check(struct crypto_cert *const *chain, size_t n, struct wall_time now,
                        struct error *err)
 {
@@ -115,6 +138,14 @@ int crypto_attestation_check(const struct crypto_key *key, struct crypto_cert *c
     if (r == 0 && !crypto_cert_matches_key(chain[0], key))
         r = (error_set(err, "the attestation is for another key"), -EINVAL);
     return r < 0 ? r : policy_check(chain[0], err);
+}
+
+size_t crypto_cert_der(const struct crypto_cert *cert, uint8_t *out, size_t cap)
+{
+    int len = i2d_X509(crypto_cert_x509(cert), NULL);
+    if (len <= 0 || (size_t)len > cap)
+        return 0;
+    return (size_t)i2d_X509(crypto_cert_x509(cert), &out);
 }
 
 void crypto_cert_fingerprint(const struct crypto_cert *cert, char out[static 65])

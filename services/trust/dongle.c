@@ -1,7 +1,5 @@
 #include "services/trust/dongle.h"
 
-#include "services/trust/core/piv.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -238,16 +236,34 @@ static enum dongle_outcome validity(const struct dongle *d, struct wall_time now
     return DONGLE_PROVEN;
 }
 
-enum dongle_outcome dongle_open(struct dongle *d, const struct dongle_io *io,
-                                const struct ccid_reader *reader, const struct crypto_ca *vendor_ca,
-                                struct wall_time now, struct error *err)
+enum dongle_outcome dongle_start(struct dongle *d, const struct dongle_io *io,
+                                 const struct ccid_reader *reader, struct error *err)
 {
     *d = (struct dongle){.io = *io, .reader = *reader};
     // A late answer to a session before this one should not look like one to this.
     crypto_random(&d->seq, sizeof d->seq);
     if (reader->max_message < CCID_FRAME_BYTES_MAX)
         return error_set(err, "the reader takes no short APDU in one message"), DONGLE_UNSUPPORTED;
-    enum dongle_outcome outcome = select_piv(d, err);
+    return select_piv(d, err);
+}
+
+enum dongle_outcome dongle_command(struct dongle *d, struct piv_command *c, struct error *err)
+{
+    enum piv_step step;
+    enum link link = command_run(d, c, &step);
+    if (link != LINK_GOOD)
+        return link_outcome(link, DONGLE_UNSUPPORTED, err);
+    if (step == PIV_COMPLETE)
+        return DONGLE_PROVEN;
+    error_set(err, "the token refuses command %02X (status %04X)", c->ins, c->status);
+    return DONGLE_UNSUPPORTED;
+}
+
+enum dongle_outcome dongle_open(struct dongle *d, const struct dongle_io *io,
+                                const struct ccid_reader *reader, const struct crypto_ca *vendor_ca,
+                                struct wall_time now, struct error *err)
+{
+    enum dongle_outcome outcome = dongle_start(d, io, reader, err);
     if (outcome == DONGLE_PROVEN)
         outcome = read_certificate(d, err);
     if (outcome != DONGLE_PROVEN)

@@ -5,6 +5,7 @@
 
 #include "common/server_license.h"
 #include "services/trust/core/ccid.h"
+#include "services/trust/core/piv.h"
 
 #define DONGLE_TRANSFER_MS 900 // below 1 s; a token silent for so long is given up
 #define DONGLE_COMMAND_MS 3000 // with all its parts and time extensions
@@ -46,6 +47,12 @@ struct dongle {
     struct server_license license;
 };
 
+// Powers the card and selects its PIV application, whatever else is on it. Of the reader what must
+// be said of it. To be closed in every case.
+enum dongle_outcome dongle_start(struct dongle *d, const struct dongle_io *io,
+                                 const struct ccid_reader *reader, struct error *err);
+// One command with its whole answer in it. DONGLE_PROVEN, or why not; err says the card's status.
+enum dongle_outcome dongle_command(struct dongle *d, struct piv_command *c, struct error *err);
 // Powers the card, reads its certificate and verifies it as a server license of the variant
 // on-premises. On DONGLE_PROVEN here only the certificate is good: dongle_prove() is next. err says
 // what was found otherwise. To be closed in every case.

@@ -33,16 +33,22 @@ static void drop(struct usb_tokens *t)
     t->held = false;
 }
 
-static enum dongle_outcome try_device(struct usb_tokens *t, libusb_device *device,
-                                      struct error *err)
+enum dongle_outcome usb_tokens_prove(struct usb_tokens *t, struct error *err)
 {
     const struct dongle_io io = {heard_send, heard_receive, heard_now_ms, t};
     struct wall_time now = clock_wall();
+    dongle_close(&t->dongle);
+    enum dongle_outcome outcome =
+        dongle_open(&t->dongle, &io, &t->reader.reader, t->vendor_ca, now, err);
+    return outcome == DONGLE_PROVEN ? dongle_prove(&t->dongle, now, err) : outcome;
+}
+
+static enum dongle_outcome try_device(struct usb_tokens *t, libusb_device *device,
+                                      struct error *err)
+{
     enum dongle_outcome outcome = usb_reader_open(&t->reader, t->usb, device, err);
     if (outcome == DONGLE_PROVEN)
-        outcome = dongle_open(&t->dongle, &io, &t->reader.reader, t->vendor_ca, now, err);
-    if (outcome == DONGLE_PROVEN)
-        outcome = dongle_prove(&t->dongle, now, err);
+        outcome = usb_tokens_prove(t, err);
     t->held = outcome == DONGLE_PROVEN;
     if (!t->held)
         drop(t);
@@ -68,6 +74,40 @@ static enum dongle_outcome try_all(struct usb_tokens *t, struct error *err)
     if (n >= 0)
         libusb_free_device_list(list, 1);
     return t->held ? DONGLE_PROVEN : nearest;
+}
+
+static enum dongle_outcome take_only(struct usb_tokens *t, struct error *err)
+{
+    const struct dongle_io io = {heard_send, heard_receive, heard_now_ms, t};
+    libusb_device **list = NULL;
+    ssize_t n = libusb_get_device_list(t->usb, &list), at = -1, readers = 0;
+    for (ssize_t i = 0; i < n; i++) {
+        if (usb_reader_find(&t->reader, list[i])) {
+            at = i;
+            readers++;
+        }
+    }
+    enum dongle_outcome outcome = DONGLE_ABSENT;
+    error_set(err, "%zd USB smart card readers are plugged in, where there should be one", readers);
+    if (readers == 1 && usb_reader_find(&t->reader, list[at]))
+        outcome = usb_reader_open(&t->reader, t->usb, list[at], err);
+    if (n >= 0)
+        libusb_free_device_list(list, 1);
+    return outcome == DONGLE_PROVEN ? dongle_start(&t->dongle, &io, &t->reader.reader, err)
+                                    : outcome;
+}
+
+enum dongle_outcome usb_tokens_only(struct usb_tokens *t, struct error *err)
+{
+    if (libusb_init(&t->usb) != 0) {
+        t->usb = NULL;
+        return error_set(err, "USB cannot be used"), DONGLE_ABSENT;
+    }
+    enum dongle_outcome outcome = take_only(t, err);
+    t->held = outcome == DONGLE_PROVEN;
+    if (!t->held)
+        usb_tokens_let_go(t);
+    return outcome;
 }
 
 // libusb is begun anew for each look: where no hotplug events come, as in containers, it would

@@ -16,4 +16,9 @@ struct usb_tokens {
 // While none is held: the first that proves itself is held then; otherwise the outcome of the one
 // that came nearest, and err says what was found.
 enum dongle_outcome usb_tokens_look(struct usb_tokens *t, struct error *err);
+// While none is held: the only reader that is plugged in, with the PIV application of its card
+// selected, is held then, whatever else is on the card.
+enum dongle_outcome usb_tokens_only(struct usb_tokens *t, struct error *err);
+// Of the held one: read and prove what is on it now, as usb_tokens_look() does.
+enum dongle_outcome usb_tokens_prove(struct usb_tokens *t, struct error *err);
 void usb_tokens_let_go(struct usb_tokens *t); // whether one is held or not

@@ -1,36 +1,24 @@
-#include "tests/component/token_model.h"
-
-#include "common/crypto_internal.h"
+#include "tests/component/token_internal.h"
 
 #include <errno.h>
 #include <openssl/rsa.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define QUEUE_MAX 32
-
-struct token {
-    enum token_fault fault;
-    EVP_PKEY *key;
-    bool powered, selected, removed, t0;
-    struct buf object;  // the answer to GET DATA ...
-    int low_len;        // ... and the lower byte of the length in it
-    struct buf chained; // data of the parts before
-    struct buf left;    // of the answer, for GET RESPONSE
-    struct buf old_signature;
-    struct buf queue[QUEUE_MAX];
-    size_t first, count;
-    uint8_t last_seq;
-    bool endless; // until the next command
-};
-
-static void add_tlv(struct buf *out, uint8_t tag, const void *value, size_t len)
+void token_add_tlv(struct buf *out, uint8_t tag, const void *value, size_t len)
 {
     buf_add_char(out, (char)tag);
     buf_add_char(out, (char)0x82);
     buf_add_char(out, (char)(len >> 8));
     buf_add_char(out, (char)(len & 0xFF));
     buf_add(out, value, len);
+}
+
+void token_set_certificate(struct token *t, const void *object, size_t len)
+{
+    buf_clear(&t->object);
+    token_add_tlv(&t->object, 0x53, object, len);
+    t->low_len = (uint8_t)t->object.data[3];
 }
 
 struct token *token_new(const struct crypto_cert *cert, const struct crypto_key *key)
@@ -41,11 +29,10 @@ struct token *token_new(const struct crypto_cert *cert, const struct crypto_key 
     int len = i2d_X509(crypto_cert_x509(cert), &der);
     if (t == NULL || len <= 0)
         abort();
-    add_tlv(&inner, 0x70, der, (size_t)len);
+    token_add_tlv(&inner, 0x70, der, (size_t)len);
     OPENSSL_free(der);
     buf_add(&inner, "\x71\1\0\xFE\0", 5);
-    add_tlv(&t->object, 0x53, inner.data, inner.len);
-    t->low_len = (uint8_t)t->object.data[3];
+    token_set_certificate(t, inner.data, inner.len);
     EVP_PKEY_up_ref(key->pkey);
     t->key = key->pkey;
     return t;
@@ -92,6 +79,8 @@ void token_misbehave(struct token *t, enum token_fault fault)
     t->removed = fault == TOKEN_REMOVED;
     if (fault == TOKEN_RESET)
         t->powered = false;
+    if (t->object.len == 0)
+        return;
     t->object.data[t->object.len - 3] = fault == TOKEN_COMPRESSED;
     t->object.data[3] = (char)(t->low_len + (fault == TOKEN_BROKEN_OBJECT));
 }
@@ -201,8 +190,8 @@ static void sign(struct token *t, struct buf *out)
     buf_clear(&t->old_signature);
     buf_add(&t->old_signature, signature, len);
     struct buf inner BUF_CLEANUP = {0};
-    add_tlv(&inner, 0x82, signature, len);
-    add_tlv(out, 0x7C, inner.data, inner.len);
+    token_add_tlv(&inner, 0x82, signature, len);
+    token_add_tlv(out, 0x7C, inner.data, inner.len);
 }
 
 static void on_sign(struct token *t, uint8_t seq)
@@ -212,7 +201,7 @@ static void on_sign(struct token *t, uint8_t seq)
         return;
     t->removed |= t->fault == TOKEN_REMOVED_AT_SIGNATURE;
     t->endless = t->fault == TOKEN_ENDLESS_TIME_EXTENSIONS;
-    if (t->fault == TOKEN_REFUSES_TO_SIGN)
+    if (t->fault == TOKEN_REFUSES_TO_SIGN || t->key == NULL)
         return give(t, seq, NULL, 0x6982);
     sign(t, &out);
     give(t, seq, &out, 0x9000);
@@ -221,6 +210,8 @@ static void on_sign(struct token *t, uint8_t seq)
 static void on_apdu(struct token *t, uint8_t seq, const uint8_t *apdu, size_t len)
 {
     uint8_t ins = apdu[1], le = apdu[len - 1];
+    struct buf admin BUF_CLEANUP = {0};
+    uint16_t status;
     if (ins == 0xC0)
         return give(t, seq, &t->left, 0x9000);
     if (t->t0 && len != 5u + apdu[4])
@@ -237,8 +228,10 @@ static void on_apdu(struct token *t, uint8_t seq, const uint8_t *apdu, size_t le
         give(t, seq, NULL, t->selected ? 0x9000 : 0x6A82);
     } else if (!t->selected) {
         give(t, seq, NULL, 0x6D00);
+    } else if ((status = token_admin(t, apdu, &admin)) != 0) {
+        give(t, seq, &admin, status);
     } else if (ins == 0xCB) {
-        bool none = t->fault == TOKEN_NO_CERTIFICATE;
+        bool none = t->fault == TOKEN_NO_CERTIFICATE || t->object.len == 0;
         give(t, seq, none ? NULL : &t->object, none ? 0x6A82 : 0x9000);
     } else if (ins == 0x87) {
         on_sign(t, seq);
@@ -252,7 +245,7 @@ static void on_power_on(struct token *t, uint8_t seq, uint8_t select)
 {
     bool bad = t->fault == TOKEN_NO_VOLTAGE || (t->fault == TOKEN_ONLY_5V && select != 1);
     t->powered = !bad;
-    t->selected = false;
+    t->selected = t->authenticated = false;
     if (bad)
         answer(t, CCID_DATA_BLOCK, seq, 0x41, 7, "", 0);
     else

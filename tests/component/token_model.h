@@ -44,6 +44,9 @@ struct token;
 
 // A copied certificate has another key.
 struct token *token_new(const struct crypto_cert *cert, const struct crypto_key *key);
+// A new one: without a key, with the public default management key for "3des" or "aes192" (which
+// says so in its metadata). NULL: another cipher.
+struct token *token_new_blank(const char *cipher);
 void token_free(struct token **token);
 void token_speak_t0(struct token *token); // with a reader at the TPDU level
 void token_misbehave(struct token *token, enum token_fault fault);

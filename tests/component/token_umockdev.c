@@ -2,6 +2,7 @@
 // Prints the folder for UMOCKDEV_DIR. Then each line of its input is one command about the token of
 // port N (1 to 4), and is answered by a line:
 //     N plug CERTIFICATE KEY MAKE   a new device with a new number; the answer is its node
+//     N plug CIPHER blank MAKE      likewise, as the token's maker sells it (token_new_blank)
 //     N unplug | N fault NAME | N claim busy | N claim free | N notify | N counts
 //     N hang | N go-on              every call of the kernel blocks
 #include "tests/component/token_usb.h"
@@ -220,27 +221,58 @@ static void add_device(struct device *d, enum token_make make)
     umockdev_testbed_uevent(bed, path, "add");
 }
 
-static const char *plug(int port, const char *arguments)
+static bool number_used(int number)
 {
-    char cert_path[512], key_path[512], make_name[32];
-    enum token_make make;
+    for (int port = 1; port <= PORTS; port++) {
+        if ((ports[port] != NULL && ports[port]->number == number) ||
+            (left[port] != NULL && left[port]->number == number))
+            return true;
+    }
+    return false;
+}
+
+// The next one, as the kernel gives them: 1 (here the hub's) to 127, and again.
+static int next_number(void)
+{
+    do {
+        last_number = last_number % 127 + 1;
+    } while (last_number == 1 || number_used(last_number));
+    return last_number;
+}
+
+static struct token *token_load(const char *cert_path, const char *key_path)
+{
     struct crypto_cert *cert = NULL;
     struct crypto_key *key = NULL;
     struct error err = {""};
-    if (ports[port] != NULL || last_number == 127 * 8 ||
-        sscanf(arguments, "%511s %511s %31s", cert_path, key_path, make_name) != 3 ||
-        !token_make_named(make_name, &make) || crypto_cert_load_file(&cert, cert_path, &err) < 0 ||
+    if (strcmp(key_path, "blank") == 0)
+        return token_new_blank(cert_path);
+    if (crypto_cert_load_file(&cert, cert_path, &err) < 0 ||
         crypto_key_load(&key, key_path, &err) < 0)
+        die(err.text);
+    struct token *token = token_new(cert, key);
+    crypto_cert_free(&cert);
+    crypto_key_free(&key);
+    return token;
+}
+
+static const char *plug(int port, const char *arguments)
+{
+    static char *node;
+    char cert_path[512], key_path[512], make_name[32];
+    enum token_make make;
+    if (ports[port] != NULL ||
+        sscanf(arguments, "%511s %511s %31s", cert_path, key_path, make_name) != 3 ||
+        !token_make_named(make_name, &make))
         die("plug: what?");
     struct device *d = g_new0(struct device, 1);
     d->port = port;
-    d->number = ++last_number;
-    d->token = token_new(cert, key);
-    crypto_cert_free(&cert);
-    crypto_key_free(&key);
+    d->number = next_number();
+    d->token = token_load(cert_path, key_path);
+    if (d->token == NULL)
+        die("plug: which cipher?");
     add_device(d, make);
     ports[port] = d;
-    static char *node;
     g_free(node);
     node = node_of(d);
     return node;

@@ -55,6 +55,10 @@ class Tokens:
         """The path of the device node."""
         return self.root + self.command("plug", license.cert, license.key, make, port=port)
 
+    def plug_blank(self, cipher, make="notifies", port=1):
+        """A token as its maker sells it."""
+        return self.root + self.command("plug", cipher, "blank", make, port=port)
+
     def unplug(self, port=1):
         self.command("unplug", port=port)
 

@@ -3,11 +3,13 @@
 import datetime
 
 import pytest
-from berth import run, vendor
+from berth import BUILD, run, vendor
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+from dongle import Tokens, make_license
+from test_dongle import Trust
 from test_vendor import extension_of, shown
 
 POLICY = x509.ObjectIdentifier("1.3.6.1.4.1.41482.3.8")
@@ -149,6 +151,7 @@ def test_what_is_refused(keys, tmp_path, key):
         (2, "--attestation", ["--csr", csr]),
         (2, "--attestation", ["--csr", csr, "--unattested", "--attestation", csr]),
         (2, "--token", []),
+        (1, "readers are plugged in", ["--token"]),
         (2, "--token", ["--csr", csr, "--token", "--unattested"]),
         (2, "no value", ["--csr", csr, "--unattested=yes"]),
         (1, "cloud-ready", ["--csr", csr, "--unattested", "--addon", "borrow"]),
@@ -170,3 +173,80 @@ def test_does_not_overwrite(keys, tmp_path, key):
     before = (tmp_path / "out.pem").read_bytes()
     assert order(keys, tmp_path, "--csr", csr, "--unattested", check=False).returncode == 1
     assert (tmp_path / "out.pem").read_bytes() == before
+
+
+# ---- --token ----
+
+@pytest.fixture
+def tokens():
+    tokens = Tokens()
+    yield tokens
+    tokens.stop()
+
+
+def provision(site, tokens, *arguments, check=True, out="out.pem"):
+    return run(BUILD / "berth-vendor", "dongle-license", "--dir", site.keys, "--server-id",
+               site.server_id, "--token", "--out", site.folder / out, *arguments, check=check,
+               env=tokens.environment)
+
+
+@pytest.mark.parametrize("cipher", ["3des", "aes192"])
+@pytest.mark.parametrize("make", ["notifies", "plain", "composite"])
+def test_a_new_token_becomes_a_dongle_that_serves(site, tokens, cipher, make):
+    tokens.plug_blank(cipher, make)
+    done = provision(site, tokens, "--valid-until", "2030-01-31")
+    assert "is a dongle now" in done.stdout and "change-management-key" in done.stdout
+    assert shown(site.folder / "out.pem", "-subject") == f"subject=CN = {site.server_id}"
+    assert shown(site.folder / "out.pem", "-enddate") == "notAfter=Feb  1 00:00:00 2030 GMT"
+    trust = Trust(site, tokens).serves()
+    assert trust.process.stop() == 0
+    again = provision(site, tokens, check=False, out="again.pem")
+    assert again.returncode == 1 and "slot 9E already" in again.stderr
+    assert not (site.folder / "again.pem").exists()
+
+
+def test_the_management_key(site, tokens):
+    tokens.plug_blank("3des")
+    key = site.folder / "management"
+    for text, wanted in (("00" * 24, "not the token's management key"), ("0102", "hex digits"),
+                         ("zz" * 24, "hex digits"), ("01" * 16, "another length"),
+                         ("01" * 32, "another length")):
+        key.write_text(text + "\n")
+        done = provision(site, tokens, "--management-key-file", key, check=False)
+        assert done.returncode == 1 and wanted in done.stderr, (text, done)
+        assert text not in done.stderr and not (site.folder / "out.pem").exists()
+    key.write_text("0102030405060708" * 3 + "\r\n")
+    assert "change-management-key" not in \
+        provision(site, tokens, "--management-key-file", key).stdout
+
+
+def test_what_stands_in_the_way_of_making_a_dongle(site, tokens, tmp_path):
+    done = provision(site, tokens, check=False)
+    assert done.returncode == 1 and "0 USB smart card readers" in done.stderr
+    assert "Plug in the token" in done.stderr
+    tokens.plug_blank("3des", port=1)
+    tokens.plug_blank("3des", port=2)
+    assert "2 USB smart card readers" in provision(site, tokens, check=False).stderr
+    tokens.unplug(port=2)
+    tokens.command("claim", "busy")
+    assert "pcscd" in provision(site, tokens, check=False).stderr
+    tokens.command("claim", "free")
+    for fault, wanted in (("no-piv", "without the PIV application"), ("no-card", "no card"),
+                          ("silent", "does not answer"), ("wrong-signature", "not by the key")):
+        tokens.unplug()
+        tokens.plug_blank("3des")
+        tokens.fault(fault)
+        done = provision(site, tokens, check=False)
+        assert done.returncode == 1 and wanted in done.stderr, (fault, done)
+        assert not (site.folder / "out.pem").exists()
+    (site.folder / "out.pem").write_text("mine")
+    sent, _ = tokens.counts()
+    assert "exists already" in provision(site, tokens, check=False).stderr
+    assert tokens.counts()[0] == sent and (site.folder / "out.pem").read_text() == "mine"
+
+
+def test_a_customers_dongle_is_not_made_anew(site, tokens, tmp_path):
+    license = make_license(site.keys, tmp_path, "customer", "BERTH-CUSTOMER")
+    tokens.plug(license)
+    done = provision(site, tokens, check=False)
+    assert done.returncode == 1 and "slot 9E already" in done.stderr

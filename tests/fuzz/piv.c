@@ -1,5 +1,5 @@
 // What a card answers: APDUs, each with a byte before it that is its length.
-#include "services/trust/core/piv.h"
+#include "services/trust/core/piv_admin.h"
 
 #include <stdlib.h>
 
@@ -28,5 +28,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     if (piv_signature(c.answer, c.answer_len, &part, &len) && len > c.answer_len)
         abort();
+    uint8_t point[PIV_POINT_BYTES];
+    enum piv_cipher cipher;
+    piv_witness(c.answer, c.answer_len, 8, point);
+    piv_authenticated(c.answer, c.answer_len, 16, point);
+    piv_generated(c.answer, c.answer_len, point);
+    piv_metadata_cipher(c.answer, c.answer_len, &cipher);
     return 0;
 }

@@ -1,5 +1,5 @@
 // Commands, chained answers and BER-TLV of a PIV card, against tables.
-#include "services/trust/core/piv.h"
+#include "services/trust/core/piv_admin.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -61,7 +61,9 @@ static void test_rsa_is_chained_and_padded(void **state)
     assert_memory_equal(data + 10, "\x00\x01\xFF\xFF", 4);
     assert_int_equal(data[10 + 256 - 52], 0);
     assert_memory_equal(data + 10 + 224, hash, 32);
-    assert_int_equal(feed(&c, "7C0382010190" "00"), PIV_COMPLETE);
+    assert_int_equal(feed(&c, "7C0382010190"
+                              "00"),
+                     PIV_COMPLETE);
 }
 
 static void test_answers_are_put_together(void **state)
@@ -88,9 +90,13 @@ static void test_bad_answers_end(void **state)
         const char *first, *second;
         enum piv_step want;
     } cases[] = {
-        {"6A82", NULL, PIV_REFUSED},   {"6982", NULL, PIV_REFUSED}, {"", NULL, PIV_MALFORMED},
-        {"90", NULL, PIV_MALFORMED},   {"6C10", "6C10", PIV_REFUSED},
-        {"616100", NULL, PIV_MORE},    {"0102030405066110", "6A88", PIV_REFUSED},
+        {"6A82", NULL, PIV_REFUSED},
+        {"6982", NULL, PIV_REFUSED},
+        {"", NULL, PIV_MALFORMED},
+        {"90", NULL, PIV_MALFORMED},
+        {"6C10", "6C10", PIV_REFUSED},
+        {"616100", NULL, PIV_MORE},
+        {"0102030405066110", "6A88", PIV_REFUSED},
     };
     static struct piv_command c;
     uint8_t apdu[PIV_APDU_BYTES_MAX];
@@ -131,13 +137,23 @@ static void test_certificate_objects(void **state)
         enum piv_object want;
         size_t len;
     } cases[] = {
-        {"530A70033001007101" "00FE00", PIV_OBJECT_GOOD, 3},
-        {"530A70033001007101" "01FE00", PIV_OBJECT_COMPRESSED, 3},
-        {"53810570033001" "00", PIV_OBJECT_GOOD, 3},
-        {"5382000570033001" "00", PIV_OBJECT_GOOD, 3},
+        {"530A70033001007101"
+         "00FE00",
+         PIV_OBJECT_GOOD, 3},
+        {"530A70033001007101"
+         "01FE00",
+         PIV_OBJECT_COMPRESSED, 3},
+        {"53810570033001"
+         "00",
+         PIV_OBJECT_GOOD, 3},
+        {"5382000570033001"
+         "00",
+         PIV_OBJECT_GOOD, 3},
         {"5305700330010000", PIV_OBJECT_MALFORMED, 0}, // something behind it
         {"5306700330010000", PIV_OBJECT_MALFORMED, 0}, // half an element inside
-        {"5308700130700130" "FE00", PIV_OBJECT_MALFORMED, 0}, // two certificates
+        {"5308700130700130"
+         "FE00",
+         PIV_OBJECT_MALFORMED, 0}, // two certificates
         {"53027000", PIV_OBJECT_MALFORMED, 0},
         {"5300", PIV_OBJECT_MALFORMED, 0},
         {"5303710100", PIV_OBJECT_MALFORMED, 0},
@@ -164,8 +180,9 @@ static void test_signatures(void **state)
         const char *hex;
         bool good;
     } cases[] = {
-        {"7C058203300100", true}, {"7C0582033001", false}, {"7C0482033001", false},
-        {"7C028200", false},      {"7C058103300100", false}, {"7D058203300100", false},
+        {"7C058203300100", true},    {"7C0582033001", false},
+        {"7C0482033001", false},     {"7C028200", false},
+        {"7C058103300100", false},   {"7D058203300100", false},
         {"7C05820330010000", false}, {"", false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -174,6 +191,67 @@ static void test_signatures(void **state)
         size_t n, len = unhex(cases[i].hex, data);
         assert_int_equal(piv_signature(data, len, &signature, &n), cases[i].good);
     }
+}
+
+static void test_commands_that_make_a_dongle(void **state)
+{
+    static struct piv_command c;
+    static const uint8_t one[16] = {1}, two[16] = {2};
+    piv_get_metadata(&c);
+    assert_next(&c, "00F7009B00");
+    piv_ask_witness(&c, PIV_3DES);
+    assert_next(&c, "0087039B047C02800000");
+    piv_authenticate(&c, PIV_3DES, one, two, 8);
+    assert_next(&c, "0087039B167C14"
+                    "80080100000000000000"
+                    "8108020000000000000000");
+    piv_generate(&c);
+    assert_next(&c, "0047009E05AC0380011100");
+    assert_true(piv_put_certificate(&c, (const uint8_t *)"\xCC\xDD", 2));
+    assert_next(&c, "00DB3FFF14"
+                    "5C035FC101"
+                    "5382000B70820002CCDD710100FE0000");
+    assert_true(piv_put_certificate(&c, c.answer, 3000));
+    assert_false(piv_put_certificate(&c, c.answer, PIV_COMMAND_BYTES_MAX - 17));
+    piv_generate(&c); // without an Le where TPDUs are exchanged
+    c.t0 = true;
+    assert_next(&c, "0047009E05AC03800111");
+}
+
+static void test_answers_to_them(void **state)
+{
+    static const struct {
+        const char *hex;
+        bool witness, authenticated;
+    } blocks[] = {
+        {"7C0A80080102030405060708", true, false},
+        {"7C0A82080102030405060708", false, true},
+        {"7C0A80070102030405060708", false, false},
+        {"7C0980080102030405060708", false, false},
+        {"7D0A80080102030405060708", false, false},
+        {"7C0A800801020304050607", false, false},
+        {"7C00", false, false},
+        {"", false, false},
+    };
+    uint8_t data[100], out[PIV_POINT_BYTES];
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        size_t len = unhex(blocks[i].hex, data);
+        assert_int_equal(piv_witness(data, len, 8, out), blocks[i].witness);
+        assert_int_equal(piv_authenticated(data, len, 8, out), blocks[i].authenticated);
+        assert_false(piv_witness(data, len, 16, out));
+    }
+    enum piv_cipher cipher;
+    assert_true(piv_metadata_cipher(data, unhex("01010A02020001050101", data), &cipher));
+    assert_int_equal(cipher, PIV_AES_192);
+    assert_false(piv_metadata_cipher(data, unhex("010111", data), &cipher));
+    assert_false(piv_metadata_cipher(data, unhex("01020A0A", data), &cipher));
+    assert_false(piv_metadata_cipher(data, unhex("0101", data), &cipher));
+    memset(data, 4, sizeof data);
+    memcpy(data, "\x7F\x49\x43\x86\x41", 5);
+    assert_true(piv_generated(data, 70, out));
+    assert_false(piv_generated(data, 69, out));
+    data[4] = 0x40;
+    assert_false(piv_generated(data, 70, out));
 }
 
 int main(void)
@@ -186,6 +264,8 @@ int main(void)
         cmocka_unit_test(test_an_endless_answer_ends),
         cmocka_unit_test(test_certificate_objects),
         cmocka_unit_test(test_signatures),
+        cmocka_unit_test(test_commands_that_make_a_dongle),
+        cmocka_unit_test(test_answers_to_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

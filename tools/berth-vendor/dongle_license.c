@@ -1,5 +1,5 @@
 // An On-Premises server license: the certificate for a key that was made in a token.
-#include "tools/berth-vendor/vendor.h"
+#include "tools/berth-vendor/token.h"
 
 #include "common/clock.h"
 
@@ -51,18 +51,56 @@ static int load_request(struct crypto_key **key, const char *path, struct error 
     return r;
 }
 
-static int deliver(const struct server_order *order, const struct vendor *vendor,
-                   const struct crypto_key *key, const char *path, struct error *err)
+static int deliver(const struct server_order *order, const struct crypto_cert *cert,
+                   const char *path, struct error *err)
 {
-    struct crypto_cert *cert = NULL;
-    int r = server_certificate_issue(&cert, order, vendor, key, err);
-    if (!r)
-        r = cert_create(path, cert, err);
     char until[32];
+    int r = cert_create(path, cert, err);
     if (!r)
-        printf("%s: server license of %s, on-premises, valid until %s\n"
-               "Put it into the token: ykman piv certificates import 9e %s\n",
-               path, order->server_id, wall_format(order->not_after, until), path);
+        printf("%s: server license of %s, on-premises, valid until %s\n", path, order->server_id,
+               wall_format(order->not_after, until));
+    return r;
+}
+
+static int from_request(const struct server_order *order, const struct vendor *vendor,
+                        const struct option_value *options, struct error *err)
+{
+    const struct option_value *attestation = option_find(options, "--attestation");
+    const char *out = option_get(options, "--out");
+    struct crypto_key *key = NULL;
+    struct crypto_cert *cert = NULL;
+    int r = load_request(&key, option_get(options, "--csr"), err);
+    if (!r && attestation->len)
+        r = check_attestation(key, attestation, err);
+    if (!r)
+        r = server_certificate_issue(&cert, order, vendor, key, err);
+    if (!r)
+        r = deliver(order, cert, out, err);
+    if (!r)
+        printf("Put it into the token: ykman piv certificates import 9e %s\n", out);
+    crypto_key_free(&key);
+    crypto_cert_free(&cert);
+    return r;
+}
+
+static int from_token(const struct server_order *order, const struct vendor *vendor,
+                      const struct option_value *options, struct error *err)
+{
+    struct management_key management;
+    struct crypto_cert *cert = NULL;
+    int r = management_key_read(&management, option_get(options, "--management-key-file"), err);
+    if (!r)
+        r = token_provision(order, vendor, &management, &cert, err);
+    if (!r)
+        r = deliver(order, cert, option_get(options, "--out"), err);
+    if (!r)
+        printf("The token is a dongle now.%s\n",
+               management.is_default
+                   ? " Its management key is still the public default, with which anybody can "
+                     "overwrite it: ykman piv access change-management-key --generate --protect; "
+                     "and change-pin, change-puk"
+                   : "");
+    crypto_wipe(&management, sizeof management);
     crypto_cert_free(&cert);
     return r;
 }
@@ -71,18 +109,15 @@ static int issue(struct server_order *order, const struct option_value *options)
 {
     struct vendor vendor;
     struct error err = {""};
-    struct crypto_key *key = NULL;
-    const struct option_value *attestation = option_find(options, "--attestation");
+    const char *out = option_get(options, "--out");
+    if (file_exists(out)) // before a key is made in vain
+        return vendor_fault("%s exists already and is not overwritten", out);
     int r = vendor_open(&vendor, option_get(options, "--dir"), true, &err);
     bool reported =
         !r && server_order_validity(order, &vendor, option_get(options, "--valid-until"));
     if (!r && !reported)
-        r = load_request(&key, option_get(options, "--csr"), &err);
-    if (!r && !reported && attestation->len)
-        r = check_attestation(key, attestation, &err);
-    if (!r && !reported)
-        r = deliver(order, &vendor, key, option_get(options, "--out"), &err);
-    crypto_key_free(&key);
+        r = option_get(options, "--csr") ? from_request(order, &vendor, options, &err)
+                                         : from_token(order, &vendor, options, &err);
     vendor_fini(&vendor);
     return reported ? 1 : r ? vendor_fail(&err) : 0;
 }
@@ -90,11 +125,17 @@ static int issue(struct server_order *order, const struct option_value *options)
 int vendor_dongle_license(int argc, char **argv)
 {
     struct option_value options[] = {
-        {"--dir", OPTION_REQUIRED},         {"--server-id", OPTION_REQUIRED},
-        {"--valid-until", OPTION_OPTIONAL}, {"--csr", OPTION_OPTIONAL},
-        {"--attestation", OPTION_LIST},     {"--unattested", OPTION_FLAG},
-        {"--token", OPTION_FLAG},           {"--addon", OPTION_REPEATED},
-        {"--out", OPTION_REQUIRED},         {NULL},
+        {"--dir", OPTION_REQUIRED},
+        {"--server-id", OPTION_REQUIRED},
+        {"--valid-until", OPTION_OPTIONAL},
+        {"--csr", OPTION_OPTIONAL},
+        {"--attestation", OPTION_LIST},
+        {"--unattested", OPTION_FLAG},
+        {"--token", OPTION_FLAG},
+        {"--addon", OPTION_REPEATED},
+        {"--out", OPTION_REQUIRED},
+        {"--management-key-file", OPTION_OPTIONAL},
+        {NULL},
     };
     int status = options_read(options, argc, argv);
     if (status)
@@ -110,12 +151,6 @@ int vendor_dongle_license(int argc, char **argv)
         return vendor_fault("--csr needs the token's --attestation, or --unattested, which says "
                             "that the key may be copyable"),
                2;
-    if (!csr)
-        return vendor_fault(
-            "--token: tokens are provisioned with ykman, which also changes the public default "
-            "PIN, PUK and management key; see berth-vendor(1), \"MAKING A DONGLE\". Then:\n"
-            "  berth-vendor dongle-license --csr public.pem --attestation attestation.pem "
-            "intermediate.pem root.pem …");
     struct server_order order = {.server_id = option_get(options, "--server-id"),
                                  .variant = "on-premises"};
     if (server_id_check(order.server_id))

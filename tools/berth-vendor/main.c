@@ -18,7 +18,9 @@ static const struct command {
     {"dongle-license", vendor_dongle_license,
      "--dir KEYS --server-id ID [--valid-until DATE]\n"
      "        (--csr FILE (--attestation CERT… | --unattested) | --token) --out FILE\n"
-     "        makes the certificate for a key in a token"},
+     "        [--management-key-file FILE]\n"
+     "        makes the certificate for a key in a token; --token: makes the token plugged in\n"
+     "        here a dongle"},
     {"license", vendor_license,
      "--dir KEYS --server-id ID --feature F --version V --edition E --modules M\n"
      "        --count N [--uuid U] [--issued T] [--valid-from T] [--valid-until T]\n"

@@ -11,27 +11,28 @@
 #define PART_BYTES 255
 #define RSA_BYTES 256
 
-static void command_init(struct piv_command *c, uint8_t ins, uint8_t p1, uint8_t p2,
-                         const uint8_t *data, size_t len)
+void piv_command_init(struct piv_command *c, uint8_t ins, uint8_t p1, uint8_t p2,
+                      const uint8_t *data, size_t len)
 {
     memset(c, 0, sizeof *c);
     c->ins = ins;
     c->p1 = p1;
     c->p2 = p2;
-    memcpy(c->data, data, len);
+    if (len > 0)
+        memcpy(c->data, data, len);
     c->len = len;
 }
 
 void piv_select(struct piv_command *c)
 {
     static const uint8_t aid[] = {0xA0, 0, 0, 0x03, 0x08, 0, 0, 0x10, 0};
-    command_init(c, INS_SELECT, 0x04, 0, aid, sizeof aid);
+    piv_command_init(c, INS_SELECT, 0x04, 0, aid, sizeof aid);
 }
 
 void piv_get_certificate(struct piv_command *c)
 {
     static const uint8_t object[] = {0x5C, 0x03, 0x5F, 0xC1, 0x01};
-    command_init(c, INS_GET_DATA, 0x3F, 0xFF, object, sizeof object);
+    piv_command_init(c, INS_GET_DATA, 0x3F, 0xFF, object, sizeof object);
 }
 
 void piv_sign(struct piv_command *c, enum piv_algorithm algorithm, const uint8_t hash[static 32])
@@ -57,14 +58,19 @@ void piv_sign(struct piv_command *c, enum piv_algorithm algorithm, const uint8_t
         memcpy(data + len - 32 - sizeof digest_info, digest_info, sizeof digest_info);
     }
     memcpy(data + len - 32, hash, 32);
-    command_init(c, INS_GENERAL_AUTHENTICATE, (uint8_t)algorithm, KEY_CARD_AUTHENTICATION, data,
-                 len);
+    piv_command_init(c, INS_GENERAL_AUTHENTICATE, (uint8_t)algorithm, KEY_CARD_AUTHENTICATION, data,
+                     len);
 }
 
 size_t piv_next(struct piv_command *c, uint8_t out[static PIV_APDU_BYTES_MAX])
 {
     if (c->get_response) {
         const uint8_t apdu[] = {0, INS_GET_RESPONSE, 0, 0, c->le};
+        memcpy(out, apdu, sizeof apdu);
+        return sizeof apdu;
+    }
+    if (c->len == 0) {
+        const uint8_t apdu[] = {0, c->ins, c->p1, c->p2, c->le};
         memcpy(out, apdu, sizeof apdu);
         return sizeof apdu;
     }

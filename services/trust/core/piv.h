@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #define PIV_APDU_BYTES_MAX 261
-#define PIV_COMMAND_BYTES_MAX 512
+#define PIV_COMMAND_BYTES_MAX 4096
 #define PIV_ANSWER_BYTES_MAX 8192
 #define PIV_ROUNDS_MAX 300 // exchanges for one command: an endless 61xx ends
 
@@ -35,6 +35,9 @@ enum piv_step {
     PIV_MALFORMED, // no APDU answer, too long, or without end
 };
 
+// len is at most PIV_COMMAND_BYTES_MAX.
+void piv_command_init(struct piv_command *c, uint8_t ins, uint8_t p1, uint8_t p2,
+                      const uint8_t *data, size_t len);
 void piv_select(struct piv_command *c);
 void piv_get_certificate(struct piv_command *c); // 5FC101, of key 9E
 // GENERAL AUTHENTICATE with key 9E over a SHA-256 hash, for RSA padded as PKCS #1 v1.5 wants.
