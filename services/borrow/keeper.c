@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "services/borrow/keeper_internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -280,16 +281,26 @@ void keeper_write(struct keeper *k)
     k->busy = true;
     k->resigning = false;
     k->attempts = 0;
-    if (keeper_lock(k, &err)) {
-        disk_failed(k, KEEPER_NOT_WRITTEN, &err);
-        return;
-    }
     book_expire(k->setup.book, clock_wall());
     encode(k);
-    sign(k);
+    int r = keeper_lock(k, &err);
+    if (!r && k->next.len > LEDGER_BYTES_MAX) { // it could not be read again
+        r = -EFBIG;
+        error_set(&err, "the ledger would be larger than %d MiB", LEDGER_BYTES_MAX >> 20);
+    }
+    if (r)
+        disk_failed(k, KEEPER_NOT_WRITTEN, &err);
+    else
+        sign(k);
 }
 
-// ---- after the start ----
+// ---- after the start, and when trust was started anew ----
+
+void keeper_present(struct keeper *k)
+{
+    if (keeper_is_idle(k) && k->sequence)
+        keeper_confirm(k);
+}
 
 void keeper_take_up(struct keeper *k)
 {

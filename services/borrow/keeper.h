@@ -50,3 +50,6 @@ uint64_t keeper_confirmed(const struct keeper *keeper);
 void keeper_write(struct keeper *keeper);
 // Tells the backend again of what is on disk. Idle only.
 void keeper_confirm(struct keeper *keeper);
+// trust was connected: if it was started anew it does not know what is on disk, and it tells the
+// backend with every check.
+void keeper_present(struct keeper *keeper);

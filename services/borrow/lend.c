@@ -14,6 +14,7 @@
 
 #define ANSWER_WITHIN_MS 3500 // the gateway waits for 4 s
 #define MESSAGE_BYTES_MAX (64 * 1024)
+#define BORROWS_MAX 50000 // a list of all of them is one answer between the processes
 
 // A call that waits for its answer.
 struct lending {
@@ -351,7 +352,7 @@ static void on_found(const Berth__FindLicenseReply *license, const Berth__Error 
         refuse_period(l, outcome, limit);
     else if (!book_fits(&b->book, l->uuid, l->feature, period, license->count, &conflict))
         refuse_full(l, conflict);
-    else if (b->book.len >= LEDGER_RECORDS_MAX)
+    else if (b->book.len >= BORROWS_MAX)
         lending_refuse(l, UNAVAILABLE, "borrow", NULL,
                        "the server keeps as many borrows as it can: wait until some have ended");
     else

@@ -17,7 +17,7 @@ struct pool_link {
     void (*changed)(void *ctx);
     void *ctx;
     struct loop_timer retry;
-    uint64_t round; // of telling all: what is answered to an earlier one means nothing
+    uint64_t round;      // of telling all: what is answered to an earlier one means nothing
     uint64_t told_since; // the newest of those told with it
     bool begun;
     bool in_step;

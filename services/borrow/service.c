@@ -57,6 +57,12 @@ static void verdict_changed(void *ctx)
         keeper_verdict(b->keeper, v);
 }
 
+static void trust_connected(void *ctx)
+{
+    struct borrow *b = ctx;
+    keeper_present(b->keeper);
+}
+
 // Calls are taken from the moment on when they can be answered.
 static void opened(void *ctx)
 {
@@ -127,6 +133,7 @@ static int start(struct borrow *b, const struct config *config, struct error *er
         .ctx = b,
     };
     keeper_new(&b->keeper, &setup);
+    rpc_client_on_connect(b->trust, trust_connected, b);
     return ops_listen(&b->listener, b->loop, config->ops.borrow, &b->ops, err) ? DAEMON_EXIT_FAULT
                                                                                : 0;
 }

@@ -285,6 +285,22 @@ def test_d3_a_read_only_folder(small_disk):
     remount("rw")
 
 
+def test_d3_no_folder_at_all(tmp_path, keys):
+    site = lender(tmp_path, keys, borrow__directory="not-there")
+    try:
+        uuid = uuid_of(site.license("a"))
+        site.start()
+        for _ in range(2):
+            e = refused(borrower(site), uuid)
+            assert (e.code, e.data["service"]) == (1011, "borrow") and "not-there" in e.message
+        assert site.client().request()
+        (site.folder / "not-there").mkdir()
+        assert borrow(borrower(site), uuid)
+        assert (site.folder / "not-there" / "borrowed.ledger").exists()
+    finally:
+        site.stop()
+
+
 # ---- [D4] ----
 
 def test_d4_ended_borrows_are_dropped(tmp_path, keys):
