@@ -1,6 +1,6 @@
-// JSON from outside: strict check, then cJSON, all in an arena. The strict check
-// (common/core/json_check.h) refuses what cJSON lets through: invalid UTF-8, NUL, duplicate keys,
-// lone surrogates, depth, trailing text. The only file that calls cJSON_Parse.
+// JSON from outside: strict check (common/core/json_check.h: UTF-8, no NUL, no duplicate keys, no lone
+// surrogates, limited depth, nothing behind it), then a tree of cJSON's nodes, all in an arena. Nobody
+// calls cJSON_Parse, which lets all of that through.
 #pragma once
 
 #include "common/core/arena.h"

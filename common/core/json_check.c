@@ -151,14 +151,12 @@ static uint32_t key_unit(const char **p)
         return (unsigned char)to[strchr(from, c) - from];
     int code = hex4(*p, *p + 4);
     *p += 4;
-    return 0x10000U + (uint32_t)code; // marked; key_decode turns it into UTF-8
+    return 0x10000U + (uint32_t)code; // marked; json_unescape turns it into UTF-8
 }
 
-// Writes the key with its escapes undone; out holds key.len bytes at least. Returns the length.
-static size_t key_decode(struct key key, char *out)
+size_t json_unescape(const char *p, size_t len, char *out)
 {
-    const char *p = key.p;
-    const char *end = key.p + key.len;
+    const char *end = p + len;
     size_t n = 0;
     while (p < end) {
         uint32_t u = key_unit(&p);
@@ -215,7 +213,7 @@ static int check_duplicates(struct scan *s, size_t first)
     for (size_t i = 0; i < n; i++) {
         if (!keys[i].escaped)
             continue;
-        size_t len = key_decode(keys[i], decoded + used);
+        size_t len = json_unescape(keys[i].p, keys[i].len, decoded + used);
         keys[i] = (struct key){decoded + used, len, false};
         used += len;
     }
@@ -240,7 +238,8 @@ static bool key_is_id(struct key key)
     char decoded[12];
     if (!key.escaped)
         return key.len == 2 && !memcmp(key.p, "id", 2);
-    return key.len <= sizeof decoded && key_decode(key, decoded) == 2 && !memcmp(decoded, "id", 2);
+    return key.len <= sizeof decoded && json_unescape(key.p, key.len, decoded) == 2 &&
+           !memcmp(decoded, "id", 2);
 }
 
 static void push_key(struct scan *s, struct key key)
@@ -367,8 +366,8 @@ static int scan_value(struct scan *s, struct json_span *id)
 int json_check(const char *text, size_t len, unsigned max_depth, struct json_ids *ids,
                const char **why, size_t *at)
 {
-    struct scan s = {.begin = text, .p = text, .end = text + len, .max_depth = max_depth,
-                     .ids = ids};
+    struct scan s = {
+        .begin = text, .p = text, .end = text + len, .max_depth = max_depth, .ids = ids};
     struct json_span id = {NULL, 0};
     int r = 0;
     if (!utf8_valid(text, len))

@@ -1,7 +1,6 @@
 // Is this text JSON that we accept? RFC 8259 to the letter, and stricter where parsers differ:
 // UTF-8 only, no NUL, no byte order mark, no duplicate key in an object, no lone surrogate escape,
-// no text behind the value, limited depth. cJSON lets all of these through, so it only sees checked
-// text.
+// no text behind the value, limited depth. cJSON's parser lets all of these through.
 #pragma once
 
 #include <stdbool.h>
@@ -21,6 +20,10 @@ struct json_ids {
     size_t len; // elements seen; may exceed cap, those are not stored
     bool batch; // the top level is an array
 };
+
+// The inside of a string of checked text with its escapes undone, as UTF-8; out holds len bytes at
+// least. Returns the length.
+size_t json_unescape(const char *p, size_t len, char *out);
 
 // 0, or -EINVAL with *why (a constant text) and *at (offset of the fault). ids may be NULL.
 int json_check(const char *text, size_t len, unsigned max_depth, struct json_ids *ids,

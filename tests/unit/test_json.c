@@ -2,6 +2,8 @@
 #include "common/core/json_check.h"
 #include "common/json.h"
 
+#include <limits.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -162,8 +164,10 @@ static void test_mutations_agree_with_cjson(void **state)
             continue;
         accepted++;
         cJSON *tree = json_parse(arena, text, len, NULL);
-        if (!tree)
-            fail_msg("cJSON refuses %.*s", (int)len, text);
+        cJSON *theirs = cJSON_ParseWithLength(text, len);
+        if (!tree || !theirs || !cJSON_Compare(tree, theirs, true))
+            fail_msg("cJSON sees something else in %.*s", (int)len, text);
+        cJSON_Delete(theirs);
         // Once more through our eyes: what cJSON read and wrote is JSON to us, too.
         char *written = cJSON_PrintUnformatted(tree);
         assert_int_equal(check(written, strlen(written)), 0);
@@ -184,8 +188,39 @@ static void test_parse(void **state)
     const cJSON *a = cJSON_GetObjectItemCaseSensitive(tree, "a");
     assert_int_equal(cJSON_GetArraySize(a), 2);
     assert_string_equal(cJSON_GetArrayItem(a, 1)->valuestring, "\xe2\x82\xac");
+    assert_ptr_equal(a->child->prev, a->child->next);
     assert_null(json_parse(arena, "{\"a\":1,\"a\":2}", 13, &err));
     assert_non_null(strstr(err.text, "a key stands twice"));
+    arena_free(&arena);
+}
+
+static void test_numbers(void **state)
+{
+    static const struct {
+        const char *text;
+        double value;
+        int value_int;
+    } numbers[] = {
+        {"0", 0, 0},
+        {"-7", -7, -7},
+        {"2147483648", 2147483648.0, INT_MAX},
+        {"-2147483649", -2147483649.0, INT_MIN},
+        {"999999999999999", 999999999999999.0, INT_MAX},
+        {"9999999999999999", 1e16, INT_MAX},
+        {"18446744073709551616", 18446744073709551616.0, INT_MAX},
+        {"1.5e-3", 0.0015, 0},
+        {"1e999", (double)INFINITY, INT_MAX},
+    };
+    struct arena *arena = arena_new(1024);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        size_t len = strlen(numbers[i].text);
+        char *copy = malloc(len); // nothing follows the number
+        memcpy(copy, numbers[i].text, len);
+        const cJSON *n = json_parse(arena, copy, len, NULL);
+        assert_true(cJSON_IsNumber(n) && n->valuedouble == numbers[i].value);
+        assert_int_equal(n->valueint, numbers[i].value_int);
+        free(copy);
+    }
     arena_free(&arena);
 }
 
@@ -195,6 +230,7 @@ int main(void)
         cmocka_unit_test(test_accepted), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_many_keys), cmocka_unit_test(test_ids),
         cmocka_unit_test(test_mutations_agree_with_cjson), cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
