@@ -114,16 +114,14 @@ static void sync_start(struct journal *j, const struct journal_file *f)
     // A descriptor of its own: the other one may be closed meanwhile.
     j->sync.fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
     j->sync.of_next = f == &j->next;
-    j->sync.result = -errno;
-    if (j->sync.fd >= 0) {
-        int r = pthread_create(&j->sync.thread, NULL, sync_thread, j);
-        j->sync.running = r == 0;
-        j->sync.result = -r;
-        if (r)
-            close(j->sync.fd);
-    }
-    if (!j->sync.running)
-        loop_post(j->loop, &j->sync.done);
+    int r = j->sync.fd < 0 ? errno : pthread_create(&j->sync.thread, NULL, sync_thread, j);
+    j->sync.running = r == 0;
+    if (!r)
+        return; // result is the thread's now
+    if (j->sync.fd >= 0)
+        close(j->sync.fd);
+    j->sync.result = -r;
+    loop_post(j->loop, &j->sync.done);
 }
 
 static void on_sync_timer(void *ctx)

@@ -165,7 +165,7 @@ struct failing_disk disk;
 
 static bool disk_fails(void)
 {
-    unsigned n = __atomic_add_fetch(&disk.calls, 1, __ATOMIC_SEQ_CST);
+    unsigned n = atomic_fetch_add(&disk.calls, 1) + 1;
     if (!disk.fail_at || n < disk.fail_at || n >= disk.fail_at + disk.fail_len)
         return false;
     errno = disk.error;

@@ -5,6 +5,8 @@
 #include "common/clock.h"
 #include "services/pool/journal.h"
 
+#include <stdatomic.h>
+
 #define SEATS 60
 #define INTERVAL_MS 60000
 
@@ -34,7 +36,7 @@ void take_image(const char *folder, char out[static 96]);
 
 // The calls from fail_at on (0: none) fail with error, fail_len of them.
 extern struct failing_disk {
-    unsigned calls, fail_at, fail_len;
-    int error;
+    atomic_uint calls, fail_at, fail_len; // syncs happen on a thread
+    atomic_int error;
 } disk;
 extern const struct journal_io failing;

@@ -114,7 +114,7 @@ static void run_model(uint64_t seed, unsigned operations, bool faults)
     struct model *m = calloc(1, sizeof *m);
     struct error err = {{0}};
     assert_non_null(m);
-    memset(&disk, 0, sizeof disk);
+    disk.calls = disk.fail_at = 0;
     m->seed = seed;
     new_folder(m->folder);
     if (side_open(&m->side, m->folder, &failing, &err))
