@@ -167,6 +167,7 @@ static void collect(void *ctx)
     metric_set(t->metrics, M_CLOCK_SKEW, (double)view.skew_s);
     metric_set(t->metrics, M_SERVER_LICENSE_EXPIRY,
                (double)(t->core.config.license_not_after.s - clock_wall().s));
+    metric_clear(t->metrics, M_DONGLE_PRESENT); // its 0 would mean that one is missing
     if (t->def == &trust_source_dongle)
         metric_set(t->metrics, M_DONGLE_PRESENT,
                    strcmp(view.reason, dongle_reason(DONGLE_ABSENT)) != 0);

@@ -105,6 +105,7 @@ def test_what_happened_was_counted(texts):
     assert values["berth_cloud_checks_total", ("outcome", "ok")] >= 1
     assert values["berth_license_seats", ("feature", "F"), ("uuid", next(
         dict(k[1:])["uuid"] for k in values if k[0] == "berth_license_seats"))] == 5
+    assert not [k for k in values if k[0] == "berth_dongle_present"], "there is none to be missed"
     for listener in ("licenses", "admin"):
         left = values["berth_tls_certificate_expiry_seconds", ("listener", listener)]
         assert 29 * 86400 < left <= 30 * 86400
