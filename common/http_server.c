@@ -237,6 +237,14 @@ unsigned http_server_connections(const struct http_server *s)
     return s->connections;
 }
 
+unsigned http_server_idle_connections(const struct http_server *s)
+{
+    unsigned n = 0;
+    for (const struct http_conn *c = s->conns; c; c = c->next)
+        n += c->handshaken && !c->mhd && !c->closing;
+    return n;
+}
+
 void http_server_drain(struct http_server *s, struct mono_time deadline, void (*done)(void *ctx),
                        void *ctx)
 {

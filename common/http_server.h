@@ -64,6 +64,8 @@ struct wall_time http_server_certificate_until(const struct http_server *s);
 // True if host is a DNS name or an address in the server's certificate.
 bool http_server_names_host(const struct http_server *s, const char *host, size_t len);
 unsigned http_server_connections(const struct http_server *s);
+// Of those, silent ones, which cost little more than their TLS session. Walks through all.
+unsigned http_server_idle_connections(const struct http_server *s);
 // Stops accepting; done(ctx) runs when all that was in flight is answered, or at the deadline.
 void http_server_drain(struct http_server *s, struct mono_time deadline, void (*done)(void *ctx),
                        void *ctx);

@@ -38,6 +38,7 @@ static void collect_listener(struct gateway *g, const struct http_server *server
     if (!server)
         return;
     metric_set(g->metrics, M_HTTP_CONNECTIONS, http_server_connections(server), name);
+    metric_set(g->metrics, M_HTTP_IDLE_CONNECTIONS, http_server_idle_connections(server), name);
     metric_set(g->metrics, M_TLS_EXPIRY,
                (double)(http_server_certificate_until(server).s - clock_wall().s), name);
 }

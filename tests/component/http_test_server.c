@@ -138,6 +138,9 @@ static void command(void *ctx, uint32_t events)
         say("names", http_server_names_host(t->server, line + 6, strcspn(line + 6, "\n")) ? "yes"
                                                                                           : "no",
             "");
+    } else if (!strncmp(line, "idle", 4)) {
+        snprintf(line, sizeof line, "%u", http_server_idle_connections(t->server));
+        say("idle", line, "");
     } else if (!strncmp(line, "count", 5)) {
         snprintf(line, sizeof line, "%u", http_server_connections(t->server));
         say("count", line, "");

@@ -1,0 +1,155 @@
+"""Connections between requests: libmicrohttpd has them no longer, and gets them again."""
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+import time
+
+import pytest
+from http_fixture import DEADLINE, pki, start  # noqa: F401 - fixtures
+
+HELLO = b"GET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BOTH = pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
+
+
+def until(condition):
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        threading.Event().wait(0.05)
+
+
+def idle(server):
+    return int(server.command("idle", r"idle (\d+)").group(1))
+
+
+def count(server):
+    return int(server.command("count", r"count (\d+)").group(1))
+
+
+def answer(s, body=b"hello"):
+    got = b""
+    while not got.endswith(body):
+        more = s.recv(65536)
+        assert more, got[-200:]
+        got += more
+    assert got.startswith(b"HTTP/1.1 200 OK\r\n")
+    return got
+
+
+@BOTH
+def test_parked_and_served_again(start, tls):  # noqa: F811
+    server = start(tls=tls)
+    with server.connect() as s:
+        until(lambda: idle(server) == 1)  # nothing was asked yet
+        for _ in range(3):
+            s.sendall(HELLO)
+            answer(s)
+            assert idle(server) == 0
+            until(lambda: idle(server) == 1)
+        assert count(server) == 1
+
+
+@BOTH
+def test_large_body_and_pipeline_right_after_parking(start, tls):  # noqa: F811
+    server = start(tls=tls)
+    with server.connect() as s:
+        until(lambda: idle(server) == 1)
+        body = bytes(range(256)) * 240
+        s.sendall(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) +
+                  body)
+        assert answer(s, body[-1000:]).endswith(body)
+        until(lambda: idle(server) == 1)
+        s.sendall(HELLO * 20)
+        got = b""
+        while got.count(b"hello") < 20:
+            got += s.recv(65536)
+
+
+@BOTH
+def test_not_parked_within_a_request(start, tls):  # noqa: F811
+    """Silent in the middle of a header, then of a body, then until the handler answers, each for longer
+    than an idle connection is kept: another one, served later, is parked meanwhile."""
+    server = start(tls=tls)
+    request = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
+    with server.connect() as s, server.connect() as other:
+        for part in (request[:30], request[30:-3]):
+            s.sendall(part)
+            other.sendall(HELLO)
+            answer(other)
+            until(lambda: idle(server) == 1)
+        s.sendall(request[-3:])
+        answer(s)
+        s.sendall(b"GET /later/2500 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        server.wait_line(r"deferred .*")
+        other.sendall(HELLO)
+        answer(other)
+        until(lambda: idle(server) == 1)
+        answer(s, b"later")
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["close", "reset", "half"])
+def test_client_goes_while_parked(start, tls, how):  # noqa: F811
+    server = start(tls=tls)
+    s = server.connect()
+    s.sendall(HELLO)
+    answer(s)
+    until(lambda: idle(server) == 1)
+    if how == "reset":
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if how == "half":
+        socket.socket.shutdown(s, socket.SHUT_WR)
+    else:
+        s.close()
+    until(lambda: count(server) == 0)
+    s.close()
+
+
+@BOTH
+def test_request_and_end_at_once(start, tls):  # noqa: F811
+    """The end arrives with the request, and no event of its own tells of it."""
+    server = start(tls=tls)
+    with server.connect() as s:
+        s.sendall(HELLO)
+        socket.socket.shutdown(s, socket.SHUT_WR)
+        answer(s)
+        until(lambda: count(server) == 0)
+
+
+def test_many_are_parked_and_wake_together(start):  # noqa: F811
+    server = start(per_address=1000)
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(server.connect()) for _ in range(200)]
+        for _ in range(2):
+            for s in crowd:
+                s.sendall(HELLO)
+            for s in crowd:
+                answer(s)
+            until(lambda: idle(server) == 200)
+        assert count(server) == 200
+    until(lambda: count(server) == 0)
+
+
+@BOTH
+def test_drained_while_parked(start, tls):  # noqa: F811
+    server = start(tls=tls)
+    with server.connect() as s:
+        until(lambda: idle(server) == 1)
+        server.command("drain 5000", r"draining")
+        server.wait_line(r"drained")
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            assert s.recv(10) == b""
+
+
+@BOTH
+def test_stopped_while_parked(start, tls):  # noqa: F811
+    server = start(tls=tls)
+    with server.connect() as s, server.connect() as other:
+        s.sendall(HELLO)
+        answer(s)
+        until(lambda: idle(server) == 2)
+        other.sendall(b"GET /later/60000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        server.wait_line(r"deferred .*")
