@@ -22,6 +22,8 @@ static void *must(void *p)
 
 static void arm_tick(struct pool_service *s)
 {
+    if (!s->open)
+        return; // the timer prolongs: tick()
     struct mono_time next = pool_next_event(s->pool, service_now(s));
     if (next.ms == MONO_NEVER.ms)
         loop_timer_cancel(s->loop, &s->tick);
@@ -37,11 +39,12 @@ static void tick(void *ctx)
         loop_timer_arm(s->loop, &s->tick, mono_after(loop_now(s->loop), PROLONG_MS));
         return;
     }
-    if (pool_tick(s->pool, service_now(s), TICK_BUDGET)) {
+    bool more = pool_tick(s->pool, service_now(s), TICK_BUDGET);
+    (void)journal_flush(s->journal);
+    if (more) {
         loop_timer_arm(s->loop, &s->tick, mono_after(loop_now(s->loop), 1));
         return;
     }
-    (void)journal_flush(s->journal);
     arm_tick(s);
     // An event of this very millisecond must not keep the loop from its other work.
     if (s->tick.heap_index && s->tick.when.ms <= loop_now(s->loop).ms)
