@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import urllib.error
 import urllib.request
@@ -68,6 +69,26 @@ def test_killed_and_restarted_it_knows_everything(place):  # noqa: F811
     place.cloud_process.stop(signal.SIGKILL)
     listed = place.command("list")
     assert len(re.findall(r"^MANY-\d+ .* 15 [0-9a-f]{64}$", listed, re.M)) == 40, listed
+
+
+def test_state_of_an_earlier_version(place):  # noqa: F811
+    """What it says still counts; new columns are added."""
+    db = sqlite3.connect(place.state)
+    db.executescript(
+        "CREATE TABLE servers(server_id TEXT PRIMARY KEY, held INTEGER NOT NULL, current BLOB NOT NULL,"
+        " previous BLOB, last_seen_s INTEGER NOT NULL, ledger_sequence INTEGER, ledger_hash TEXT)"
+        " WITHOUT ROWID;")
+    db.execute("INSERT INTO servers VALUES('MANY-0000', 0, zeroblob(32), NULL, 5, 7, ?)", ["a" * 64])
+    db.execute("INSERT INTO servers VALUES('OLD', 1, zeroblob(32), NULL, 5, NULL, NULL)")
+    db.commit()
+    db.close()
+    place.cloud()
+    process = crowd(place, 1, 1)  # says that its ledger is the first one
+    assert "ledger-rollback" in process.communicate(timeout=60)[1] and process.returncode == 1
+    place.command("forget-ledger", "MANY-0000")
+    assert outcome(crowd(place, 1, 1))["checks"] == 1
+    listed = place.command("list")
+    assert re.search(r"^OLD +silent", listed, re.M) and re.search(r"^MANY-0000 +in use .* 1 ", listed, re.M)
 
 
 def test_health_and_metrics(place):  # noqa: F811

@@ -71,6 +71,28 @@ static void restart_at_the_same_place(void **state)
     assert_true(ask(&lease, &first, 1002, false));
 }
 
+// A request that was given up arrives after the next one: its answer reaches nobody.
+static void late_request(void **state)
+{
+    struct lease lease = {0};
+    struct host first = {.place = place('b', 'f', 0)};
+    assert_true(ask(&lease, &first, 1000, false));
+    struct host late = first;
+    for (int i = 0; i < 5; i++) {
+        assert_true(ask(&lease, &first, 1010 + 10 * i, false));
+        assert_true(ask(&lease, &late, 1011 + 10 * i, true));
+        assert_true(ask(&lease, &first, 1012 + 10 * i, false));
+        late = first;
+    }
+    assert_true(ask(&lease, &first, 1100, false));
+    assert_true(ask(&lease, &late, 1101, true));
+    assert_true(ask(&lease, &first, 1102, false));
+    struct lease_claim claim = claim_of(&first);
+    assert_true(lease_goodbye(&lease, &claim, 1103, &policy));
+    struct host other = {.place = place('c', 'g', 0)};
+    assert_true(ask(&lease, &other, 1104, false));
+}
+
 // At whatever moment the disk is copied, and however often the first asks before the copy does.
 static void copy_on_the_same_machine(void **state)
 {
@@ -257,7 +279,7 @@ static void heads_never_go_back(void **state)
     srand(5);
     for (int i = 0; i < 100000 && len < sizeof history - 8; i++) {
         int64_t sequence = (int64_t)len - 3 + rand() % 6;
-        char hash = (char)('a' + rand() % 6), previous = rand() % 2 ? (char)('a' + rand() % 6) : 0;
+        char hash = (char)('a' + rand() % 6), previous = (char)(rand() % 2 ? 'a' + rand() % 6 : 0);
         if (sequence < 0)
             continue;
         struct ledger_claim c = claim(sequence, hash, rand() % 2 ? 'e' : 0, previous);
@@ -282,6 +304,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(restart_at_the_same_place),
+        cmocka_unit_test(late_request),
         cmocka_unit_test(copy_on_the_same_machine),
         cmocka_unit_test(copy_on_another_machine),
         cmocka_unit_test(crash_and_boot),

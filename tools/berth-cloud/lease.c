@@ -17,10 +17,16 @@ static bool same_place(const struct lease_place *a, const struct lease_place *b)
     return same_boot(a, b) && memcmp(a->folder, b->folder, LEASE_PLACE_BYTES) == 0;
 }
 
+static bool is_one_of(const struct lease_tokens *t, const uint8_t *token, bool displaced_too)
+{
+    return token != NULL && (same(t->current, token) || same(t->previous, token) ||
+                             (displaced_too && same(t->displaced, token)));
+}
+
+// Without places nobody knows whether the one who has the displaced token is the holder.
 static bool has_token(const struct lease *lease, const struct lease_claim *claim)
 {
-    return claim->token != NULL && (same(lease->current, claim->token) ||
-                                    (lease->has_previous && same(lease->previous, claim->token)));
+    return is_one_of(&lease->tokens, claim->token, same_place(&lease->place, &claim->place));
 }
 
 // There is one that was pushed out, and it has not been silent for too long.
@@ -32,8 +38,8 @@ static bool has_rival(const struct lease *lease, int64_t now_s, const struct lea
 
 static bool is_rival(const struct lease *lease, const struct lease_claim *claim)
 {
-    return claim->token != NULL && same_place(&lease->rival.place, &claim->place) &&
-           (same(lease->rival.current, claim->token) || same(lease->rival.previous, claim->token));
+    return same_place(&lease->rival.place, &claim->place) &&
+           is_one_of(&lease->rival.tokens, claim->token, true);
 }
 
 static bool may_be_here(const struct lease *lease, const struct lease_place *place)
@@ -67,10 +73,7 @@ static void rival_update(struct lease *lease, const struct lease_claim *claim, i
         *rival = (struct lease_rival){0};
     } else if (!waits && lease->place.known && claim->place.known &&
                !same_place(&lease->place, &claim->place)) {
-        *rival = (struct lease_rival){.place = lease->place, .since_s = now_s};
-        memcpy(rival->current, lease->current, LEASE_HASH_BYTES);
-        if (lease->has_previous)
-            memcpy(rival->previous, lease->previous, LEASE_HASH_BYTES);
+        *rival = (struct lease_rival){lease->place, lease->tokens, now_s};
     }
 }
 
@@ -78,12 +81,15 @@ void lease_take(struct lease *lease, const struct lease_claim *claim,
                 const uint8_t next[LEASE_HASH_BYTES], int64_t now_s,
                 const struct lease_policy *policy)
 {
+    struct lease_tokens tokens = {{0}};
+    memcpy(tokens.current, next, LEASE_HASH_BYTES);
+    if (claim->token != NULL)
+        memcpy(tokens.previous, claim->token, LEASE_HASH_BYTES);
+    if (lease->held && claim->token != NULL && same(lease->tokens.previous, claim->token))
+        memcpy(tokens.displaced, lease->tokens.current, LEASE_HASH_BYTES);
     rival_update(lease, claim, now_s, policy);
     lease->held = true;
-    lease->has_previous = claim->token != NULL;
-    if (claim->token != NULL)
-        memmove(lease->previous, claim->token, LEASE_HASH_BYTES);
-    memcpy(lease->current, next, LEASE_HASH_BYTES);
+    lease->tokens = tokens;
     lease->last_seen_s = now_s;
     lease->place = claim->place;
 }
@@ -102,10 +108,9 @@ bool lease_goodbye(struct lease *lease, const struct lease_claim *claim, int64_t
     if (!waits)
         return true;
     // If it was a copy that goes, the one that it pushed out has it again, and nobody else.
-    lease->held = lease->has_previous = true;
+    lease->held = true;
     lease->place = rival.place;
+    lease->tokens = rival.tokens;
     lease->last_seen_s = rival.since_s;
-    memcpy(lease->current, rival.current, LEASE_HASH_BYTES);
-    memcpy(lease->previous, rival.previous, LEASE_HASH_BYTES);
     return true;
 }

@@ -18,18 +18,26 @@ struct lease_place {
     int64_t booted_s; // when, by the backend's clock; of a presenter only
 };
 
+// SHA-256 hashes of tokens; all 0: there is none, which no token hashes to.
+struct lease_tokens {
+    uint8_t current[LEASE_HASH_BYTES];  // the one that was given last
+    uint8_t previous[LEASE_HASH_BYTES]; // the one with which it was asked for
+    // The current one of before, if `previous` was presented once more. Mostly it was lost; but if
+    // a request was late on its way and was overtaken by the next, this is the one that the server
+    // has.
+    uint8_t displaced[LEASE_HASH_BYTES];
+};
+
 struct lease {
     bool held; // somebody has it, who did not say goodbye
-    bool has_previous;
-    uint8_t current[LEASE_HASH_BYTES];  // SHA-256 of the token that was given last
-    uint8_t previous[LEASE_HASH_BYTES]; // of the one with which it was asked for
+    struct lease_tokens tokens;
     int64_t last_seen_s;
     struct lease_place place;
     // Who had it until somebody at another place came with a good token. If it speaks again soon,
     // the other one is a copy.
     struct lease_rival {
-        struct lease_place place;                                      // not known: there is none
-        uint8_t current[LEASE_HASH_BYTES], previous[LEASE_HASH_BYTES]; // as above; all 0: none
+        struct lease_place place; // not known: there is none
+        struct lease_tokens tokens;
         int64_t since_s;
     } rival;
 };

@@ -18,7 +18,7 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS servers(server_id TEXT PRIMARY KEY, held INTEGER NOT NULL,"
     " current BLOB NOT NULL, previous BLOB, last_seen_s INTEGER NOT NULL,"
     " ledger_sequence INTEGER, ledger_hash TEXT, ledger_epoch TEXT, place BLOB, rival BLOB,"
-    " rival_place BLOB, rival_since_s INTEGER) WITHOUT ROWID;"
+    " rival_place BLOB, rival_since_s INTEGER, displaced BLOB) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS revoked(server_id TEXT PRIMARY KEY, since_s INTEGER NOT NULL)"
     " WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS revoked_keys(key_id TEXT PRIMARY KEY) WITHOUT ROWID;";
@@ -26,8 +26,8 @@ static const char schema[] =
 #define SELECT_ALL                                                                                 \
     "SELECT ids.id, servers.held, servers.current, servers.previous, servers.last_seen_s,"         \
     " servers.ledger_sequence, servers.ledger_hash, revoked.server_id IS NOT NULL,"               \
-    " servers.ledger_epoch, servers.place, servers.rival, servers.rival_place,"          \
-    " servers.rival_since_s FROM "
+    " servers.ledger_epoch, servers.place, servers.rival, servers.rival_place,"                    \
+    " servers.rival_since_s, servers.displaced FROM "
 
 static const char select_one[] =
     SELECT_ALL "(SELECT ?1 AS id) AS ids LEFT JOIN servers ON servers.server_id = ids.id"
@@ -39,7 +39,8 @@ static const char select_each[] =
 static const char upsert[] =
     "INSERT OR REPLACE INTO servers(server_id, held, current, previous, last_seen_s,"
     " ledger_sequence, ledger_hash, ledger_epoch, place, rival, rival_place,"
-    " rival_since_s) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    " rival_since_s, displaced)"
+    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 
 static int failed(const struct store *s, struct error *err)
 {
@@ -59,25 +60,26 @@ static int prepare(struct store *s, const char *sql, sqlite3_stmt **out, struct 
     return rc == SQLITE_OK ? 0 : failed(s, err);
 }
 
-// A file that an earlier version made.
+// A file that an earlier version made has fewer columns.
 static int upgrade(struct store *s, struct error *err)
 {
     static const char *const columns[][2] = {
-        {"SELECT 1 FROM pragma_table_info('servers') WHERE name = 'ledger_epoch'",
-         "ALTER TABLE servers ADD COLUMN ledger_epoch TEXT"},
-        {"SELECT 1 FROM pragma_table_info('servers') WHERE name = 'rival_place'",
-         "ALTER TABLE servers ADD COLUMN place BLOB; ALTER TABLE servers ADD COLUMN rival BLOB;"
-         "ALTER TABLE servers ADD COLUMN rival_place BLOB;"
-         "ALTER TABLE servers ADD COLUMN rival_since_s INTEGER"},
+        {"ledger_epoch", "TEXT"}, {"place", "BLOB"},           {"rival", "BLOB"},
+        {"rival_place", "BLOB"},  {"rival_since_s", "INTEGER"}, {"displaced", "BLOB"},
     };
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof columns / sizeof *columns; i++) {
+        char sql[160];
         sqlite3_stmt *st = NULL;
-        r = prepare(s, columns[i][0], &st, err);
+        snprintf(sql, sizeof sql, "SELECT 1 FROM pragma_table_info('servers') WHERE name = '%s'",
+                 columns[i][0]);
+        r = prepare(s, sql, &st, err);
         bool there = r == 0 && sqlite3_step(st) == SQLITE_ROW;
         sqlite3_finalize(st);
+        snprintf(sql, sizeof sql, "ALTER TABLE servers ADD COLUMN %s %s", columns[i][0],
+                 columns[i][1]);
         if (r == 0 && !there)
-            r = run(s, columns[i][1], err);
+            r = run(s, sql, err);
     }
     return r;
 }
@@ -139,12 +141,10 @@ void store_rollback(struct store *store)
     sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
-static bool column_hash(sqlite3_stmt *st, int column, uint8_t out[LEASE_HASH_BYTES])
+static void column_hash(sqlite3_stmt *st, int column, uint8_t out[LEASE_HASH_BYTES])
 {
-    if (sqlite3_column_bytes(st, column) != LEASE_HASH_BYTES)
-        return false;
-    memcpy(out, sqlite3_column_blob(st, column), LEASE_HASH_BYTES);
-    return true;
+    if (sqlite3_column_bytes(st, column) == LEASE_HASH_BYTES)
+        memcpy(out, sqlite3_column_blob(st, column), LEASE_HASH_BYTES);
 }
 
 static void column_place(sqlite3_stmt *st, int column, struct lease_place *out)
@@ -170,23 +170,18 @@ static void bind_place(sqlite3_stmt *st, int parameter, const struct lease_place
 // Three columns: tokens, place, time.
 static void column_rival(sqlite3_stmt *st, int column, struct lease_rival *out)
 {
-    if (sqlite3_column_bytes(st, column) != 2 * LEASE_HASH_BYTES)
+    if (sqlite3_column_bytes(st, column) != sizeof out->tokens)
         return;
-    const uint8_t *tokens = sqlite3_column_blob(st, column);
-    memcpy(out->current, tokens, LEASE_HASH_BYTES);
-    memcpy(out->previous, tokens + LEASE_HASH_BYTES, LEASE_HASH_BYTES);
+    memcpy(&out->tokens, sqlite3_column_blob(st, column), sizeof out->tokens);
     column_place(st, column + 1, &out->place);
     out->since_s = sqlite3_column_int64(st, column + 2);
 }
 
 static void bind_rival(sqlite3_stmt *st, int parameter, const struct lease_rival *rival)
 {
-    uint8_t tokens[2 * LEASE_HASH_BYTES];
     if (!rival->place.known)
         return;
-    memcpy(tokens, rival->current, LEASE_HASH_BYTES);
-    memcpy(tokens + LEASE_HASH_BYTES, rival->previous, LEASE_HASH_BYTES);
-    sqlite3_bind_blob(st, parameter, tokens, sizeof tokens, SQLITE_TRANSIENT);
+    sqlite3_bind_blob(st, parameter, &rival->tokens, sizeof rival->tokens, SQLITE_STATIC);
     bind_place(st, parameter + 1, &rival->place);
     sqlite3_bind_int64(st, parameter + 2, rival->since_s);
 }
@@ -202,8 +197,9 @@ static void row_read(sqlite3_stmt *st, struct store_server *out)
     memset(out, 0, sizeof *out);
     column_text(st, 0, out->id, sizeof out->id);
     out->lease.held = sqlite3_column_int(st, 1) != 0;
-    column_hash(st, 2, out->lease.current);
-    out->lease.has_previous = column_hash(st, 3, out->lease.previous);
+    column_hash(st, 2, out->lease.tokens.current);
+    column_hash(st, 3, out->lease.tokens.previous);
+    column_hash(st, 13, out->lease.tokens.displaced);
     out->lease.last_seen_s = sqlite3_column_int64(st, 4);
     out->head.present = sqlite3_column_type(st, 5) != SQLITE_NULL;
     out->head.sequence = sqlite3_column_int64(st, 5);
@@ -231,9 +227,9 @@ int store_write(struct store *store, const struct store_server *server, struct e
     sqlite3_clear_bindings(st);
     sqlite3_bind_text(st, 1, server->id, -1, SQLITE_STATIC);
     sqlite3_bind_int(st, 2, l->held);
-    sqlite3_bind_blob(st, 3, l->current, LEASE_HASH_BYTES, SQLITE_STATIC);
-    if (l->has_previous)
-        sqlite3_bind_blob(st, 4, l->previous, LEASE_HASH_BYTES, SQLITE_STATIC);
+    sqlite3_bind_blob(st, 3, l->tokens.current, LEASE_HASH_BYTES, SQLITE_STATIC);
+    sqlite3_bind_blob(st, 4, l->tokens.previous, LEASE_HASH_BYTES, SQLITE_STATIC);
+    sqlite3_bind_blob(st, 13, l->tokens.displaced, LEASE_HASH_BYTES, SQLITE_STATIC);
     sqlite3_bind_int64(st, 5, l->last_seen_s);
     if (server->head.present) {
         sqlite3_bind_int64(st, 6, server->head.sequence);
