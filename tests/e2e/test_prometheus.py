@@ -1,5 +1,6 @@
 """deploy/monitoring with a real Prometheus and a real server: the sample configuration finds the four, the rules
-load, every panel of the dashboard has an answer, and an alert begins when a process is gone."""
+load, every panel of the dashboard has an answer, nothing alarms while all is well, and alerts begin when
+something is not."""
 
 import contextlib
 import json
@@ -11,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from berth import ROOT, Process, free_port, wait_until
+from berth import BUILD, ROOT, Process, RpcError, free_port, run, wait_until
 
 MONITORING = ROOT / "deploy" / "monitoring"
 # Without an answer as long as all is well, or where there is no such thing: a refusal, a dongle, grace.
@@ -57,6 +58,7 @@ def prometheus(site, tmp_path):
     if not shutil.which("prometheus"):
         pytest.skip("prometheus is not installed")
     site.license("a", valid_until="2099-01-01")
+    site.start_cloud("--next-check", "1")
     site.start()
     folder = tmp_path / "prometheus"
     folder.mkdir()
@@ -80,8 +82,21 @@ def test_all_of_it_with_a_real_prometheus(site, prometheus):
     assert sum(len(g["rules"]) for g in groups) > 25
     assert all(r["health"] != "err" for g in groups for r in g["rules"])
     wait_until(prometheus.quiet, 20, "a server that is well")
+
+    def begins(alert):
+        wait_until(lambda: alert in prometheus.alerts(), 40, alert)
+
+    with contextlib.closing(site.client()) as client, pytest.raises(RpcError):
+        client.request(feature="none")
+    begins("BerthDenials")
+    site.stop_cloud()
+    begins("BerthGrace")
+    site.start_cloud("--next-check", "1")
+    wait_until(lambda: "BerthGrace" not in prometheus.alerts(), 40, "the backend is back")
+    run(BUILD / "berth-cloud", "revoke", site.server_id, "--state", site.folder / "cloud.db")
+    begins("BerthVerdictInvalid")
     os.kill(site.child("pool"), signal.SIGSTOP)
     try:
-        wait_until(lambda: "BerthServiceDown" in prometheus.alerts(), 30, "alert begins")
+        begins("BerthServiceDown")
     finally:
         os.kill(site.child("pool"), signal.SIGCONT)
