@@ -20,7 +20,8 @@ ARG VENDOR_CA=
 ARG SOURCE_DATE_EPOCH=1764000000
 ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH}
 WORKDIR /src
-RUN meson setup --prefix=/usr -Dtests=false ${VENDOR_CA:+-Dvendor_ca=/src/$VENDOR_CA} /build && \
+RUN meson setup --prefix=/usr -Doptimization=2 -Ddebug=false -Dtests=false \
+        ${VENDOR_CA:+-Dvendor_ca=/src/$VENDOR_CA} /build && \
     ninja -C /build && \
     DESTDIR=/installed meson install -C /build --no-rebuild --strip && \
     for service in gateway pool trust borrow; do \

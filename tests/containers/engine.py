@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from berth import ROOT, Client, wait_until
@@ -23,8 +24,11 @@ CLONE_NEWNET = 0x40000000
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 UID = 22022
 SERVICES = ("trust", "pool", "borrow", "gateway")
-# Of TEST-NET-2: the machine's end and the engine's end of the cable between the two; unused.
-OUTSIDE, INSIDE, UNUSED = "198.51.100.1", "198.51.100.2", "198.51.100.5"
+# Of the addresses for benchmarks, other ones in each run: the machine's end and the engine's end of
+# the cable between the two, and one for a bridge.
+NET = f"{os.getpid() >> 6 & 255}.{(os.getpid() & 63) * 4}"
+OUTSIDE, INSIDE, UNUSED = (str(IPv4Address(f"{net}.{NET}") + n)
+                           for net, n in (("198.18", 1), ("198.18", 2), ("198.19", 1)))
 
 
 class CannotRun(Exception):
@@ -62,6 +66,16 @@ def connect_from(path, address, timeout=2):
 
 def ip(*arguments, **more):
     run("ip", *arguments, **more)
+
+
+def sweep():
+    """What runs that were killed have left."""
+    for kind, folder, prefix in (("netns", "/run/netns", "berth-"),
+                                 ("link", "/sys/class/net", "bb")):
+        for path in Path(folder).glob(f"{prefix}*"):
+            pid = path.name.removeprefix(prefix)
+            if pid.isdecimal() and not Path("/proc", pid).exists():
+                ip(kind, "delete", path.name, check=False)
 
 
 class Network:
@@ -124,6 +138,7 @@ class Engine:
         done = run("unshare", "--net", "--mount", "--pid", "--fork", "true", check=False)
         if done.returncode:
             raise CannotRun(f"no namespaces: {done.stderr.strip()}")
+        sweep()
 
     def start(self, network):
         """In a Network; or beside a Bridge, for builds alone, without any rule."""
@@ -169,7 +184,7 @@ class Engine:
 
     def build(self, target, tag, context=ROOT):
         self.docker("build", "--network", "host", "--build-arg", "BASE_IMAGE=berth/base",
-                    "--target", target, "-t", tag, context, timeout=400)
+                    "--target", target, "-t", tag, context, timeout=600)
 
     def layers(self, image):
         return self.inspect(image)["RootFS"]["Layers"]
