@@ -35,7 +35,7 @@ struct device {
     int port, number;
     struct token *token;
     struct urb urbs[URBS_MAX];
-    bool gone, busy, notice;
+    bool gone, busy, notice, claimed;
     unsigned sent, notices; // frames to the token, and notices that were read
     UMockdevIoctlBase *handler;
 };
@@ -160,6 +160,13 @@ static void discard(struct device *d, UMockdevIoctlClient *client, UMockdevIoctl
     umockdev_ioctl_client_complete(client, -1, EINVAL);
 }
 
+static void claim(struct device *d, UMockdevIoctlClient *client, bool wanted)
+{
+    bool good = !wanted || !d->busy;
+    d->claimed = wanted && good;
+    umockdev_ioctl_client_complete(client, good ? 0 : -1, good ? 0 : EBUSY);
+}
+
 static gboolean on_ioctl(UMockdevIoctlBase *handler, UMockdevIoctlClient *client, gpointer ctx)
 {
     struct device *d = ctx;
@@ -176,10 +183,8 @@ static gboolean on_ioctl(UMockdevIoctlBase *handler, UMockdevIoctlClient *client
         umockdev_ioctl_client_complete(client, -1, ENODEV);
     else if (request == USBDEVFS_SUBMITURB)
         submit(d, client, arg);
-    else if (request == USBDEVFS_CLAIMINTERFACE)
-        umockdev_ioctl_client_complete(client, d->busy ? -1 : 0, d->busy ? EBUSY : 0);
-    else if (request == USBDEVFS_RELEASEINTERFACE)
-        umockdev_ioctl_client_complete(client, 0, 0);
+    else if (request == USBDEVFS_CLAIMINTERFACE || request == USBDEVFS_RELEASEINTERFACE)
+        claim(d, client, request == USBDEVFS_CLAIMINTERFACE);
     else
         umockdev_ioctl_client_complete(client, -1,
                                        request == USBDEVFS_IOCTL || request == USBDEVFS_GETDRIVER
@@ -217,8 +222,6 @@ static void add_device(struct device *d, enum token_make make)
     if (!umockdev_testbed_add_from_string(bed, text, NULL) ||
         !umockdev_testbed_attach_ioctl(bed, node, d->handler, NULL))
         die("the device cannot be made");
-    g_autofree char *path = g_strdup_printf("/sys/devices/usb1/1-%d", d->port);
-    umockdev_testbed_uevent(bed, path, "add");
 }
 
 static bool number_used(int number)
@@ -290,12 +293,16 @@ static const char *unplug(int port)
     }
     g_cond_broadcast(&changed);
     g_mutex_unlock(&mutex);
-    umockdev_testbed_uevent(bed, path, "remove");
+    // As in a container, where only who holds a device hears of it. (Also, umockdev aborts when a
+    // listener goes away meanwhile, and who looks for devices comes and goes.)
+    if (d->claimed)
+        umockdev_testbed_uevent(bed, path, "remove");
     umockdev_testbed_remove_device(bed, path);
     // Whoever is within a call to it would be killed by umockdev: so one life later.
     if (left[port] != NULL) {
         g_autofree char *node = node_of(left[port]);
         umockdev_testbed_detach_ioctl(bed, node, NULL);
+        g_object_unref(left[port]->handler);
     }
     left[port] = d;
     ports[port] = NULL;
