@@ -27,6 +27,10 @@ struct crypto_cert;
 struct crypto_key;
 int crypto_tls_context_use(void *ssl_ctx, const struct crypto_cert *cert,
                            const struct crypto_key *key);
+// Takes the peer's certificate also up to a day before it begins and after it ends, by this host's
+// clock: who tells the right time must be reached when the clock is somewhat wrong.
+void crypto_tls_context_tolerate_clock(void *ssl_ctx);
+#define CRYPTO_TLS_CLOCK_TOLERANCE_S (24 * 3600)
 
 struct crypto_tls; // one connection; the identity must live as long
 struct crypto_tls *crypto_tls_new(const struct crypto_tls_identity *identity, bool server);

@@ -68,6 +68,8 @@ static int on_progress(void *ctx, curl_off_t dltotal, curl_off_t dlnow, curl_off
 static CURLcode on_tls_context(CURL *curl, void *ssl_ctx, void *ctx)
 {
     const struct https_request *r = ctx;
+    if (r->tolerate_clock)
+        crypto_tls_context_tolerate_clock(ssl_ctx);
     return crypto_tls_context_use(ssl_ctx, r->cert, r->key) < 0 ? CURLE_SSL_CERTPROBLEM : CURLE_OK;
 }
 

@@ -22,6 +22,7 @@ struct https_request {
     const char *ca_pem;               // the same as text; used if ca_file is NULL
     const struct crypto_cert *cert;   // client certificate, or NULL
     const struct crypto_key *key;     // its key
+    bool tolerate_clock;              // see crypto_tls_context_tolerate_clock()
     const char *proxy;                // NULL: the environment's https_proxy
     int64_t timeout_ms;               // whole request
     size_t max_answer_bytes;

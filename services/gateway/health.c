@@ -5,6 +5,9 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+#define CLOCK_SKEW_SHOWN_S 300
 
 void health_print_protection(struct buf *out, const Berth__Verdict *v)
 {
@@ -29,6 +32,9 @@ void health_print_protection(struct buf *out, const Berth__Verdict *v)
     if (grace)
         buf_printf(out, ",\"grace_seconds_left\":%" PRIu32,
                    v->has_grace_seconds_left ? v->grace_seconds_left : 0);
+    // Only when it is worth a warning, as trust does in its log.
+    if (v->has_clock_skew_seconds && llabs(v->clock_skew_seconds) > CLOCK_SKEW_SHOWN_S)
+        buf_printf(out, ",\"clock_skew_seconds\":%" PRId64, v->clock_skew_seconds);
     buf_add_str(out, ",\"addons\":[");
     for (size_t i = 0; i < v->n_addons; i++) {
         if (i)

@@ -79,6 +79,7 @@ static int post(struct trust_source *s, const char *path, const struct buf *body
         .ca_pem = s->vendor_pem,
         .cert = cert,
         .key = key,
+        .tolerate_clock = true,
         .proxy = proxy,
         .timeout_ms = timeout_ms,
         .max_answer_bytes = CLOUD_ANSWER_BYTES_MAX,

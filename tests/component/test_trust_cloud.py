@@ -249,7 +249,7 @@ def test_answer_that_is_none(place, mode):
         backend.close()
 
 
-def vendor_signs(place, name, usage, san):  # noqa: F811
+def vendor_signs(place, name, usage, san, hours=(-24, 24)):  # noqa: F811
     """A certificate of the real vendor CA, which the vendor would not issue."""
     ca = x509.load_pem_x509_certificate((place.keys / "vendor-ca.pem").read_bytes())
     ca_key = serialization.load_pem_private_key((place.keys / "vendor-ca.key").read_bytes(), None)
@@ -259,8 +259,8 @@ def vendor_signs(place, name, usage, san):  # noqa: F811
                 NameOID.COMMON_NAME, "localhost")]))
             .issuer_name(ca.subject).public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now + datetime.timedelta(hours=hours[0]))
+            .not_valid_after(now + datetime.timedelta(hours=hours[1]))
             .add_extension(x509.BasicConstraints(False, None), True)
             .add_extension(x509.ExtendedKeyUsage([usage]), False)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(san)]), False)
@@ -271,7 +271,8 @@ def vendor_signs(place, name, usage, san):  # noqa: F811
     return place.folder / f"{name}.pem", place.folder / f"{name}.key"
 
 
-@pytest.mark.parametrize("kind", ["own-ca", "server-license", "client-usage", "other-name"])
+@pytest.mark.parametrize("kind", ["own-ca", "server-license", "client-usage", "other-name", "expired",
+                                  "not-yet"])
 def test_false_backend_is_not_believed(place, kind):  # noqa: F811
     """It says ok, but it is not the vendor's: at start, and when it takes the real one's place."""
     if kind == "own-ca":
@@ -282,8 +283,11 @@ def test_false_backend_is_not_believed(place, kind):  # noqa: F811
         pair = place.folder / "other/server-license.pem", place.folder / "other/server-license.key"
     elif kind == "client-usage":
         pair = vendor_signs(place, kind, ExtendedKeyUsageOID.CLIENT_AUTH, "localhost")
-    else:
+    elif kind == "other-name":
         pair = vendor_signs(place, kind, ExtendedKeyUsageOID.SERVER_AUTH, "backend.example")
+    else:  # by more than a day, which a clock may be wrong
+        pair = vendor_signs(place, kind, ExtendedKeyUsageOID.SERVER_AUTH, "localhost",
+                            (-1000, -25) if kind == "expired" else (25, 1000))
     backend = FalseBackend(place)
     try:
         # With the right usage and name a certificate from here is good: it is those that count.
@@ -298,6 +302,18 @@ def test_false_backend_is_not_believed(place, kind):  # noqa: F811
         host.process.stop(signal.SIGKILL)
         assert "certificate" in host.refused_start()
         assert backend.requests == seen  # it never saw a token
+    finally:
+        backend.close()
+
+
+@pytest.mark.parametrize("hours", [(-1000, -23), (23, 1000)])
+def test_backend_whose_certificate_is_a_little_out_of_time(place, hours):  # noqa: F811
+    """Who tells the right time must be reached by a server whose clock is wrong by less than a day."""
+    backend = FalseBackend(place)
+    try:
+        backend.present(*vendor_signs(place, "near", ExtendedKeyUsageOID.SERVER_AUTH, "localhost", hours))
+        host = Host(place).start()
+        assert host.state() == "valid"
     finally:
         backend.close()
 

@@ -190,6 +190,20 @@ def test_s6_four_hours_of_grace_as_clients_see_them(site):
     client.request()
 
 
+def test_clock_skew_is_shown(site):
+    """More than five minutes apart from the backend's clock: shown, and all goes on."""
+    clocks = Clocks(site.folder / "clocks")
+    start_services(site, clocks)
+    assert "clock_skew_seconds" not in site.protection()
+    for seconds in (400, -4000):
+        clocks.set_date(seconds)
+        wait_until(lambda s=seconds: abs(site.protection().get("clock_skew_seconds", 0) - s) < 60, 10, "shown")
+        assert site.protection()["state"] == "valid"
+    assert "clock " in site.berth("status", "-c", site.config).stdout
+    clocks.set_date(0)
+    wait_until(lambda: "clock_skew_seconds" not in site.protection(), 10, "right again")
+
+
 def copy_of(site, name):
     """The whole disk of a server, on another host: another folder, other ports, the same secrets."""
     copy = Site.__new__(Site)

@@ -26,6 +26,9 @@ static void print_protection(const cJSON *p)
     putchar('\n');
     if (*reason)
         print_safe("reason", reason);
+    if (cJSON_HasObjectItem(p, "clock_skew_seconds"))
+        printf("%-10s %.0f s apart from the backend's: set it right\n", "clock",
+               client_number(p, "clock_skew_seconds"));
     const cJSON *addon;
     cJSON_ArrayForEach(addon, cJSON_GetObjectItemCaseSensitive(p, "addons"))
         print_safe("addon", cJSON_IsString(addon) ? addon->valuestring : "?");
