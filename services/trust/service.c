@@ -224,7 +224,9 @@ static int first_check(struct trust *t, const struct config *config, struct erro
         snprintf(why, sizeof why, "the backend %s did not confirm it: %s", facts.where,
                  t->last_error);
     error_set(err, "no valid server license: looked for %s in %s, to be confirmed by %s: %s",
-              l->server_id, config->trust.server_license, facts.where, why);
+              l->server_id,
+              config->trust.dongle ? "a dongle (trust.dongle)" : config->trust.server_license,
+              facts.where, why);
     return DAEMON_EXIT_FAULT;
 }
 
