@@ -395,6 +395,38 @@ static void test_damaged_store(void **state) // [P6]
     pool_free(&p);
 }
 
+// While sessions may be missing nobody gets a new seat; those that live go on.
+static void test_held_back(void **state)
+{
+    struct pool *p = start(&two_seats, 1, 0);
+    struct pool_result a, b;
+    struct pool_license shown;
+    ask_as(p, "run-1", "aa:bb", "f", &a);
+    pool_hold(p, mono_after(now.mono, 2500));
+    assert_int_equal(ask(p, &b), POOL_NO_SEAT);
+    assert_int_equal(b.retry_after_s, 3);
+    assert_int_equal(ask_as(p, "run-1", "aa:bb", "f", &b), POOL_EXISTING);
+    assert_int_equal(revalidate(p, &a), POOL_SESSION_OK);
+    assert_true(pool_license_find(p, U1, H, now, &shown));
+    assert_int_equal(shown.available, 0);
+    assert_false(pool_license_find(p, U2, H, now, &shown));
+    now.mono.ms += 2500;
+    assert_true(pool_license_find(p, U1, H, now, &shown));
+    assert_int_equal(shown.available, 1);
+    pool_hold(p, MONO_NEVER);
+    assert_int_equal(ask(p, &b), POOL_NO_SEAT);
+    assert_in_range(b.retry_after_s, 1, INTERVAL_MS / 1000);
+    pool_hold(p, (struct mono_time){0});
+    assert_int_equal(ask(p, &b), POOL_GRANTED);
+    now.mono.ms += INTERVAL_MS - 1;
+    pool_prolong_all(p, now); // nobody could revalidate
+    now.mono.ms += INTERVAL_MS - 1;
+    assert_int_equal(revalidate(p, &a), POOL_SESSION_OK);
+    now.mono.ms++;
+    assert_int_equal(revalidate(p, &b), POOL_SESSION_EXPIRED);
+    pool_free(&p);
+}
+
 static void test_interval_can_be_changed(void **state)
 {
     struct pool *p = start(&two_seats, 1, 0);
@@ -432,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_considered),
         cmocka_unit_test(test_shown_session),
         cmocka_unit_test(test_damaged_store),
+        cmocka_unit_test(test_held_back),
         cmocka_unit_test(test_interval_can_be_changed),
     };
     return cmocka_run_group_tests_name("pool", tests, NULL, NULL);
