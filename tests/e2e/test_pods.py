@@ -22,7 +22,12 @@ from berth import BUILD, ROOT, Gone, Process, make_tls_certificate, run, vendor,
 USER = 22022
 OUTSIDE, BACKEND = "203.0.113.9", "203.0.113.1"  # a client, and the vendor; not in any cluster's range
 MONITORING = "10.244.9.9"  # Prometheus, in its namespace
-PODS = {"gateway": "10.244.0.2", "pool": "10.244.0.3", "trust": "10.244.0.4", "borrow": "10.244.0.5"}
+PODS = {"gateway": "10.244.0.2", "pool": "10.244.0.3", "trust": "10.244.0.4", "borrow": "10.244.0.5",
+        "gateway-2": "10.244.0.6"}
+
+
+def kind(pod):
+    return pod.split("-")[0]
 
 
 def missing():
@@ -145,7 +150,7 @@ class Network:
 
 
 def selects(selector, pod):
-    labels = {"app.kubernetes.io/name": "berth", "app.kubernetes.io/component": pod}
+    labels = {"app.kubernetes.io/name": "berth", "app.kubernetes.io/component": kind(pod)}
     return all(labels.get(k) == v for k, v in selector.get("matchLabels", {}).items())
 
 
@@ -183,9 +188,9 @@ class Cluster:
                      for m in self.manifests if m["kind"] in ("Deployment", "StatefulSet")}
         (folder / "image" / "usr" / "bin").mkdir(parents=True)
         for pod in PODS:
-            shutil.copy(BUILD / f"berth-{pod}", folder / "image" / "usr" / "bin")
+            shutil.copy(BUILD / f"berth-{kind(pod)}", folder / "image" / "usr" / "bin")
             run("sh", ROOT / "deploy" / "docker" / "image-root.sh", folder / "image", folder / pod,
-                f"berth-{pod}")
+                f"berth-{kind(pod)}")
         self.network = Network()
 
     def of_kind(self, kind):
@@ -199,7 +204,7 @@ class Cluster:
 
     def prepare(self, pod):
         """The container's folders and files; the shell commands that mount them."""
-        spec = self.pods[pod]["spec"]["template"]["spec"]
+        spec = self.pods[kind(pod)]["spec"]["template"]["spec"]
         root, script = self.folder / pod, [f"mount --bind {self.folder / pod} {self.folder / pod}"]
         sources = {v["name"]: v for v in spec["volumes"]}
         for mount in spec["containers"][0]["volumeMounts"]:
@@ -228,10 +233,10 @@ class Cluster:
         return script
 
     def start(self, pod):
-        spec = self.pods[pod]["spec"]["template"]["spec"]
+        spec = self.pods[kind(pod)]["spec"]["template"]["spec"]
         user = spec["securityContext"]["runAsUser"]
         environment = {e["name"]: e["value"] for e in spec["containers"][0].get("env", [])}
-        command = f"/usr/bin/berth-{pod} -c /etc/berth/config.yaml"
+        command = f"/usr/bin/berth-{kind(pod)} -c /etc/berth/config.yaml"
         script = [*self.scripts[pod], f"exec env -i {' '.join(f'{k}={v}' for k, v in environment.items())} "
                   f"setpriv --no-new-privs /usr/sbin/chroot --userspec={user}:{user} --groups="
                   f"{spec['securityContext']['fsGroup']} {self.folder / pod} {command}"]
@@ -241,7 +246,7 @@ class Cluster:
             self.folder / f"{pod}.log")
 
     def probe(self, pod, which):
-        container = self.pods[pod]["spec"]["template"]["spec"]["containers"][0]
+        container = self.pods[kind(pod)]["spec"]["template"]["spec"]["containers"][0]
         get = container[which]["httpGet"]
         port = next(p["containerPort"] for p in container["ports"] if p["name"] == get["port"])
         if not self.processes[pod].running():
@@ -254,10 +259,10 @@ class Cluster:
     def ready(self):
         return all(self.probe(pod, "readinessProbe") for pod in PODS)
 
-    def call(self, method, **params):
+    def call(self, method, through="gateway", **params):
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
         done = self.network("hub", "curl", "-sS", "-m", "10", "--interface", OUTSIDE, "--cacert",
-                            self.folder / "tls.pem", "--resolve", f"localhost:22022:{PODS['gateway']}",
+                            self.folder / "tls.pem", "--resolve", f"localhost:22022:{PODS[through]}",
                             "-H", "Content-Type: application/json", "-d", body,
                             "https://localhost:22022/licenses", check=False)
         answer = json.loads(done.stdout) if done.returncode == 0 else done.stderr
@@ -301,7 +306,7 @@ def fill(cluster, folder, keys):
     cluster.provide("berth-tokens", {n: base64.b16encode(secrets.token_bytes(32)) for n in
                                      ("admin.token", "borrow.token")})
     rpc = contents(folder / "rpc")
-    for pod in PODS:
+    for pod in cluster.pods:
         cluster.provide(f"berth-rpc-{pod}", {n: rpc[n] for n in ("ca.pem", f"{pod}.pem", f"{pod}.key")})
 
 
@@ -350,17 +355,31 @@ def test_a_client_from_outside_is_served(cluster):
     cluster.call("ReturnSessionV1", sessionId=session)
 
 
+def test_either_gateway_will_do(cluster):
+    """They hold no state: a session of the one lives through the other, and when the one is gone."""
+    assert cluster.pods["gateway"]["spec"]["replicas"] == 2
+    session = cluster.request()
+    cluster.call("RevalidateSessionV1", through="gateway-2", sessionId=session)
+    cluster.processes["gateway-2"].stop(signal.SIGKILL)
+    cluster.call("RevalidateSessionV1", sessionId=session)
+    cluster.start("gateway-2")
+    wait_until(cluster.ready, 40, "ready again")
+    cluster.call("ReturnSessionV1", through="gateway-2", sessionId=session)
+
+
 def test_policies_hold(cluster):
     """Everybody tries every port of every pod, and the backend's: the table says who gets through."""
     rpc = {"pool": 22034, "trust": 22035, "borrow": 22036}
     ops = {"gateway": 22023, "pool": 22024, "trust": 22025, "borrow": 22026}
     clients = [*PODS, OUTSIDE, MONITORING]
-    allowed = {("gateway", "pool", 22034), ("gateway", "trust", 22035), ("gateway", "borrow", 22036),
-               ("pool", "trust", 22035), ("borrow", "trust", 22035), ("borrow", "pool", 22034),
-               ("trust", "backend", 443), *((c, "gateway", 22022) for c in (OUTSIDE, MONITORING)),
-               *((MONITORING, pod, port) for pod, port in ops.items())}
-    targets = {("gateway", 22022): PODS["gateway"], ("backend", 443): BACKEND,
-               **{(pod, port): PODS[pod] for table in (rpc, ops) for pod, port in table.items()}}
+    gateways = [pod for pod in PODS if kind(pod) == "gateway"]
+    allowed = {("pool", "trust", 22035), ("borrow", "trust", 22035), ("borrow", "pool", 22034),
+               ("trust", "backend", 443), *((MONITORING, pod, ops[kind(pod)]) for pod in PODS),
+               *((g, pod, port) for g in gateways for pod, port in rpc.items()),
+               *((c, g, 22022) for c in (OUTSIDE, MONITORING) for g in gateways)}
+    targets = {("backend", 443): BACKEND, **{(g, 22022): PODS[g] for g in gateways},
+               **{(pod, port): PODS[pod] for pod in PODS for port in
+                  (rpc.get(kind(pod)), ops[kind(pod)]) if port}}
     found, wanted, tries = set(), set(), {}
     for client in clients:
         asked = {(address, port): name for (name, port), address in targets.items()
