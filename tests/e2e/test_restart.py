@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -310,6 +311,34 @@ def test_p6_pool_waits_for_borrow_once(site):
     os.kill(borrow, signal.SIGCONT)
     assert reason(client, sessions[0]) == "ok"
     client.request()
+    refused(1002, client.request)
+
+
+def test_p6_a_disk_that_takes_nothing(site):
+    """Sessions go on, nobody gets a new one, and all is well as soon as the disk is."""
+    client, sessions = start_full(site, 3)
+    client.give_back(sessions.pop())
+    pid = site.child("pool")
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    for _ in range(2):
+        assert refused(1011, client.request).data["service"] == "pool"
+        assert [reason(client, s) for s in sessions] == ["ok", "ok"]
+        assert client.request(instanceId="run-0")["sessionId"] == sessions[0]
+        assert client.licenses()[0]["available"] == 0
+    assert metric(site, "berth_seats_held") == 1
+    assert metric(site, "berth_sessions_file_errors_total") >= 1
+    client.give_back(sessions.pop())
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    def taken():
+        with contextlib.suppress(RpcError):
+            return client.request()["sessionId"]
+        return None
+    sessions += [wait_until(taken, 15, "a seat"), client.request()["sessionId"]]
+    refused(1002, client.request)
+    kill(site, "pool")  # what was written anew is whole
+    client.close()
+    assert [reason(client, s) for s in sessions] == ["ok"] * 3
     refused(1002, client.request)
 
 
