@@ -1,5 +1,6 @@
 """What a borrow costs, with the real processes: BERTH_BUILD=build python3 tests/bench/bench_borrow.py
-Prints the rows of the README's table that are about borrowing."""
+Prints the rows of the README's table that are about borrowing. Arguments: how many current borrows,
+how many ended ones."""
 
 import json
 import os
@@ -40,6 +41,7 @@ def one_ms(client, uuid, label, rounds):
 
 
 def measure(folder, current=10000, ended=100000, rounds=30):
+    folder.mkdir(exist_ok=True)
     keys = folder / "keys"
     vendor("init", "--dir", keys)
     site = lender(folder, keys)
@@ -61,14 +63,17 @@ def measure(folder, current=10000, ended=100000, rounds=30):
 
 
 def rows(m):
+    """(figure, measured, at least, aim, good) of the README's table."""
     return [(f"cost of a borrow with {m['ended']:,} ended ones / with none",
-             f"{m['ratio']:.2f} ({m['after']:.1f} / {m['none']:.1f} ms)", "≤ 1.2", "≤ 1.05"),
+             f"{m['ratio']:.2f} ({m['after']:.1f} / {m['none']:.1f} ms)", "≤ 1.2", "≤ 1.05",
+             m["ratio"] <= 1.2),
             (f"one borrow with {m['current']:,} current ones, disk and backend included",
-             f"{m['many']:.1f} ms (longest {m['longest']:.1f})", "≤ 50 ms", "≤ 10 ms")]
+             f"{m['many']:.1f} ms (longest {m['longest']:.1f})", "≤ 50 ms", "≤ 10 ms",
+             m["many"] <= 50)]
 
 
 if __name__ == "__main__":
     sizes = [int(a) for a in sys.argv[1:]]
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
-        for row in rows(measure(Path(folder), *sizes)):
-            print("| " + " | ".join(row) + " |")
+        for *row, good in rows(measure(Path(folder), *sizes)):
+            print(f"| {' | '.join(row)} |{'' if good else ' missed'}")

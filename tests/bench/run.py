@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
+import bench_borrow  # noqa: E402
 from berth import BUILD, Process, Site, free_port, vendor, wait_until  # noqa: E402
 
 SERVER_CORE, CLIENT_CORE = "0", "1"
@@ -370,6 +371,8 @@ class Bench:
         finally:
             self.nginx.stop()
             self.stop_berth()
+        if only in (None, "borrow"):
+            self.rows += bench_borrow.rows(bench_borrow.measure(self.folder / "lender"))
         if only in (None, "pool_core"):
             self.pool_core()
 

@@ -210,6 +210,14 @@ void catalog_clear_borrows(struct catalog *c)
     c->at = WALL_MAX;
 }
 
+static uint32_t id_mark(const char *id)
+{
+    uint32_t h = 2166136261; // FNV-1a
+    for (; *id; id++)
+        h = (h ^ (unsigned char)*id) * 16777619;
+    return h;
+}
+
 void catalog_add_borrow(struct catalog *c, const struct pool_borrow_entry *entry)
 {
     uint32_t n = catalog_need(c, entry->uuid, entry->feature); // may move c->licenses
@@ -225,8 +233,10 @@ void catalog_add_borrow(struct catalog *c, const struct pool_borrow_entry *entry
                                  .until = entry->borrow.until,
                                  .host_id = alloc_checked(malloc(host_bytes + id_bytes))};
     memcpy(b->host_id, entry->borrow.host_id, host_bytes);
-    if (id)
+    if (id) {
         b->borrow_id = memcpy(b->host_id + host_bytes, id, id_bytes);
+        b->id_mark = id_mark(id);
+    }
     c->at = WALL_MAX;
 }
 
@@ -237,14 +247,16 @@ void catalog_drop_borrows(struct catalog *c, const struct pool_borrow_entry *ent
     if (n == LICENSE_NONE)
         return;
     struct license *l = c->licenses[n];
+    const char *id = entry->borrow_id;
+    uint32_t mark = id ? id_mark(id) : 0;
     size_t kept = 0;
     for (size_t i = 0; i < l->borrows_len; i++) {
         struct license_borrow *b = &l->borrows[i];
-        bool same = b->borrow_id && entry->borrow_id && !strcmp(b->borrow_id, entry->borrow_id);
+        bool same = id && b->id_mark == mark && b->borrow_id && !strcmp(b->borrow_id, id);
         if (same || b->until.s < ended.s)
             free(b->host_id);
-        else
-            l->borrows[kept++] = *b;
+        else if (kept++ != i)
+            l->borrows[kept - 1] = *b;
     }
     l->borrows_len = kept;
     c->at = WALL_MAX;
@@ -262,6 +274,38 @@ static int borrow_compare(const void *x, const void *y)
     return strcmp(a->host_id, b->host_id);
 }
 
+// Puts the item at `at` into its place among those before it, which are sorted.
+static void insert_borrow(struct license_borrow *b, size_t at)
+{
+    struct license_borrow moved = b[at];
+    size_t low = 0, high = at;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (borrow_compare(&b[middle], &moved) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    memmove(&b[low + 1], &b[low], (at - low) * sizeof *b);
+    b[low] = moved;
+}
+
+#define MISPLACED_FEW 8
+
+// With many that have ended, one that is new must not cost a sort of them all.
+static void sort_borrows(struct license *l, size_t misplaced)
+{
+    struct license_borrow *b = l->borrows;
+    if (misplaced > MISPLACED_FEW) {
+        qsort(b, l->borrows_len, sizeof *b, borrow_compare);
+        return;
+    }
+    for (size_t i = 1; misplaced && i < l->borrows_len; i++) {
+        if (borrow_compare(&b[i - 1], &b[i]) > 0)
+            insert_borrow(b, i);
+    }
+}
+
 static void note_change(struct catalog *c, struct wall_time t, struct wall_time now)
 {
     if (t.s > now.s && t.s < c->next.s)
@@ -270,7 +314,7 @@ static void note_change(struct catalog *c, struct wall_time t, struct wall_time 
 
 static void refresh_borrows(struct catalog *c, struct license *l, struct wall_time now)
 {
-    bool sorted = true;
+    size_t misplaced = 0;
     l->borrowed = 0;
     l->borrows_over = 0;
     for (size_t i = 0; i < l->borrows_len; i++) {
@@ -280,11 +324,9 @@ static void refresh_borrows(struct catalog *c, struct license *l, struct wall_ti
         l->borrowed += !b->over && b->from.s <= now.s;
         note_change(c, b->from, now);
         note_change(c, b->until, now);
-        if (i && sorted)
-            sorted = borrow_compare(b - 1, b) <= 0;
+        misplaced += i && borrow_compare(b - 1, b) > 0;
     }
-    if (!sorted)
-        qsort(l->borrows, l->borrows_len, sizeof *l->borrows, borrow_compare);
+    sort_borrows(l, misplaced);
 }
 
 // ---- What is in force ----

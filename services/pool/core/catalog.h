@@ -20,6 +20,7 @@ struct license_borrow {
     struct wall_time from, until;
     char *host_id;         // and behind its NUL:
     const char *borrow_id; // NULL: none
+    uint32_t id_mark;      // of the ID: most others are told apart without looking at theirs
     bool over;             // sorted to the end
 };
 
