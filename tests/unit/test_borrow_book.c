@@ -1,5 +1,5 @@
-// The borrows in memory against a naive model, 100,000 operations; and the ledger's head against what
-// the backend remembers.
+// The borrows in memory against a naive model, 100,000 operations; and the ledger's head against
+// what the backend remembers.
 #include "services/borrow/core/book.h"
 #include "services/borrow/core/head.h"
 

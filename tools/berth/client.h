@@ -30,14 +30,15 @@ struct client {
 };
 
 // Reads --server, --ca, --token-file, -c, --json, and the command's own (NULL: none; the last one's
-// name is NULL). Returns an exit code, after a message if it is not BERTH_OK. client_fini in any case.
+// name is NULL). Returns an exit code, after a message if it is not BERTH_OK. client_fini in any
+// case.
 int client_init(struct client *client, int argc, char **argv, struct client_option *own);
 void client_fini(struct client *client);
 
 // GET of a path that answers with JSON.
 int client_get(struct client *client, enum client_port port, const char *path, cJSON **out);
-// A JSON-RPC call: POST /licenses, or /admin with the token. params: a JSON object, or NULL. *out: the
-// result. All return an exit status, after a message on stderr if it is not EXIT_DONE.
+// A JSON-RPC call: POST /licenses, or /admin with the token. params: a JSON object, or NULL. *out:
+// the result. All return an exit status, after a message on stderr if it is not EXIT_DONE.
 int client_call(struct client *client, enum client_port port, const char *method,
                 const char *params, cJSON **out);
 // As client_call, but the message goes to err and nothing is printed.
