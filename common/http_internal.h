@@ -122,7 +122,7 @@ struct http_server {
     struct loop_timer kick;  // now: a pass outside of a turn was asked for
     struct loop_timer sweep; // deadlines
     bool run, in_pass, refusals_waiting, stopping;
-    unsigned answers; // queued and not completed
+    unsigned answers;           // queued and not completed
     struct http_request *spare; // their memory is used again
     unsigned spare_len;
     char date[48]; // field of answers

@@ -1,6 +1,6 @@
-// JSON from outside: strict check (common/core/json_check.h: UTF-8, no NUL, no duplicate keys, no lone
-// surrogates, limited depth, nothing behind it), then a tree of cJSON's nodes, all in an arena. Nobody
-// calls cJSON_Parse, which lets all of that through.
+// JSON from outside: strict check (common/core/json_check.h: UTF-8, no NUL, no duplicate keys, no
+// lone surrogates, limited depth, nothing behind it), then a tree of cJSON's nodes in an arena.
+// Nobody calls cJSON_Parse, which lets all of that through.
 #pragma once
 
 #include "common/core/arena.h"

@@ -49,8 +49,8 @@ bool rpc_client_answers(const struct rpc_client *client); // connected, not sile
 // be told something first. It may call stubs.
 void rpc_client_on_connect(struct rpc_client *client, void (*fn)(void *ctx), void *ctx);
 // Not batched, to measure against (tests/bench): each call is a frame of its own, which is sent by
-// itself. With BERTH_RPC_UNBATCHED=1 in the environment of both sides it is also received by itself,
-// length first, as nng receives its messages, and so is each answer.
+// itself. With BERTH_RPC_UNBATCHED=1 in the environment of both sides it is also received by
+// itself, length first, as nng receives its messages, and so is each answer.
 void rpc_client_set_batching(struct rpc_client *client, bool on);
 
 // ---- server ----

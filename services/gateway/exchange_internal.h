@@ -42,8 +42,8 @@ void call_start(struct call *c);
 bool call_within_limit(struct call *c);
 // The call is done with this error. message NULL: the usual one of the code.
 void call_refuse_code(struct call *c, int code, const char *message);
-// Answers a second later than it could: who guesses sessions is not to do so quickly, and who has one
-// is served as ever, from the same address too.
+// Answers a second later than it could: who guesses sessions is not to do so quickly, and who has
+// one is served as ever, from the same address too.
 #define SLOWED_MS 1000
 // loop_timer of an exchange: calls that are not done fail with 1011.
 void call_deadline(void *exchange);
