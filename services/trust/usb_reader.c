@@ -61,7 +61,7 @@ static bool take_interface(struct usb_reader *out, const struct libusb_interface
         if (!out->described)
             out->described = ccid_reader_parse(&out->reader, e->extra, (size_t)e->extra_length);
         if ((e->bmAttributes & 3) == LIBUSB_TRANSFER_TYPE_INTERRUPT &&
-            (e->bEndpointAddress & LIBUSB_ENDPOINT_IN) != 0 &&
+            (e->bEndpointAddress & LIBUSB_ENDPOINT_IN) != 0 && packet_bytes(e) > 0 &&
             packet_bytes(e) <= USB_NOTICE_BYTES) {
             out->notify = e->bEndpointAddress;
             out->notify_len = packet_bytes(e);

@@ -57,6 +57,7 @@ static uint16_t authenticate(struct token *t, struct buf *out)
     if (!good)
         return 0x6982;
     encrypt(t, in + 6 + n, block);
+    block[0] ^= t->fault == TOKEN_WRONG_RESPONSE;
     add_block(out, 0x82, block, n);
     t->authenticated = true;
     return 0x9000;

@@ -25,6 +25,7 @@
     X(TOKEN_COMPRESSED, "compressed")                                                              \
     X(TOKEN_WRONG_SIGNATURE, "wrong-signature")                                                    \
     X(TOKEN_OLD_SIGNATURE, "old-signature")                                                        \
+    X(TOKEN_WRONG_RESPONSE, "wrong-response") /* to who shows its management key */                \
     X(TOKEN_REFUSES_TO_SIGN, "refuses-to-sign")                                                    \
     X(TOKEN_SILENT, "silent")                                                                      \
     X(TOKEN_SILENT_AT_SIGNATURE, "silent-at-signature")                                            \

@@ -3,7 +3,8 @@
 // port N (1 to 4), and is answered by a line:
 //     N plug CERTIFICATE KEY MAKE   a new device with a new number; the answer is its node
 //     N plug CIPHER blank MAKE      likewise, as the token's maker sells it (token_new_blank)
-//     N unplug | N fault NAME | N claim busy | N claim free | N notify | N counts
+//     N unplug | N fault NAME | N claim busy | N claim free | N counts
+//     N notify | N flood | N calm   one notice that the card has come, or notices without end
 //     N hang | N go-on              every call of the kernel blocks
 #include "tests/component/token_usb.h"
 
@@ -35,7 +36,7 @@ struct device {
     int port, number;
     struct token *token;
     struct urb urbs[URBS_MAX];
-    bool gone, busy, notice, claimed;
+    bool gone, busy, notice, floods, claimed;
     unsigned sent, notices; // frames to the token, and notices that were read
     UMockdevIoctlBase *handler;
 };
@@ -73,7 +74,7 @@ static void urb_end(struct urb *u, int status, int len)
 
 static void give_notice(struct device *d)
 {
-    for (int i = 0; d->notice && i < URBS_MAX; i++) {
+    for (int i = 0; (d->notice || d->floods) && i < URBS_MAX; i++) {
         struct urb *u = &d->urbs[i];
         if (u->data == NULL || u->ready || u->endpoint != TOKEN_INTERRUPT_IN)
             continue;
@@ -319,6 +320,8 @@ static const char *in_place(struct device *d, const char *verb, const char *argu
         d->busy = strcmp(argument, "busy") == 0;
     else if (strcmp(verb, "notify") == 0)
         d->notice = true;
+    else if (strcmp(verb, "flood") == 0 || strcmp(verb, "calm") == 0)
+        d->floods = verb[0] == 'f';
     else if (strcmp(verb, "hang") == 0 || strcmp(verb, "go-on") == 0)
         hangs = verb[0] == 'h';
     else if (strcmp(verb, "counts") != 0)

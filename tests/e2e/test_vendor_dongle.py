@@ -232,7 +232,8 @@ def test_what_stands_in_the_way_of_making_a_dongle(site, tokens, tmp_path):
     assert "pcscd" in provision(site, tokens, check=False).stderr
     tokens.command("claim", "free")
     for fault, wanted in (("no-piv", "without the PIV application"), ("no-card", "no card"),
-                          ("silent", "does not answer"), ("wrong-signature", "not by the key")):
+                          ("silent", "does not answer"), ("wrong-signature", "not by the key"),
+                          ("wrong-response", "not the token's management key")):
         tokens.unplug()
         tokens.plug_blank("3des")
         tokens.fault(fault)
