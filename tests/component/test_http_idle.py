@@ -1,6 +1,9 @@
-"""Connections between requests: libmicrohttpd has them no longer, and gets them again."""
+"""Connections between requests: libmicrohttpd has them no longer, and gets them again. And those that
+nobody can have, because no descriptor is left."""
 
 import contextlib
+import os
+import resource
 import socket
 import ssl
 import struct
@@ -153,3 +156,20 @@ def test_stopped_while_parked(start, tls):  # noqa: F811
         until(lambda: idle(server) == 2)
         other.sendall(b"GET /later/60000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         server.wait_line(r"deferred .*")
+
+
+def test_without_descriptors_it_waits_and_does_not_spin(start):  # noqa: F811
+    server = start(tls=False, per_address=1000)
+    pid = server.process.pid
+    most = len(os.listdir(f"/proc/{pid}/fd")) + 5
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(server.raw()) for _ in range(20)]
+        until(lambda: server.refused().count("descriptors") >= 3)
+        tries, took = server.refused().count("descriptors"), time.monotonic() - began
+        assert tries <= took / 0.1 + 2, f"{tries} tries in {took:.1f} s"
+        for s in crowd[:18]:
+            s.close()
+        crowd[-1].sendall(HELLO)
+        answer(crowd[-1])
