@@ -71,6 +71,31 @@ def test_killed_and_restarted_it_knows_everything(place):  # noqa: F811
     assert len(re.findall(r"^MANY-\d+ .* 15 [0-9a-f]{64}$", listed, re.M)) == 40, listed
 
 
+def test_disk_that_fails(place):  # noqa: F811
+    """A write that is not known to be on disk is not answered: the process ends, and starts again from
+    what is there. No server is refused afterwards."""
+    place.cloud()
+    place.stop_cloud()
+    process = crowd(place, 20, 10, 8)
+    deaths = 0
+    for when in (1, 2, 5, 9):
+        strace = ["strace", "-f", "-o", place.folder / "trace", "-e", "trace=fdatasync,fsync", "-e",
+                  f"inject=fdatasync,fsync:error=EIO:when={when}+"]
+        failing = place.process(
+            [*strace, BUILD / "berth-cloud", "serve", "--dir", place.keys / "cloud", "--listen",
+             f"127.0.0.1:{place.port}", "--state", place.state], place.folder / "failing.log")
+        wait_until(lambda p=failing: not p.running() or process.poll() is not None, 60, "it ends")
+        if process.poll() is not None:
+            failing.stop(signal.SIGKILL)
+            break
+        assert failing.wait() == 1, failing.text()
+        deaths += 1
+    assert deaths >= 2 and "cloud.state-failed" in (place.folder / "failing.log").read_text()
+    place.cloud()
+    result = outcome(process)
+    assert result["checks"] == 200 and result["failures"] == 0, result
+
+
 def test_state_of_an_earlier_version(place):  # noqa: F811
     """What it says still counts; new columns are added."""
     db = sqlite3.connect(place.state)

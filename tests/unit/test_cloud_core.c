@@ -65,7 +65,14 @@ static void restart_at_the_same_place(void **state)
 {
     struct lease lease = {0};
     struct host first = {.place = place('b', 'f', 0)};
+    assert_true(ask(&lease, &first, 998, true)); // killed before the very first answer came
+    struct host key = {.place = place('b', 'g', 0)}; // a copy of the key alone
+    assert_false(ask(&lease, &key, 999, false));
+    assert_true(ask(&lease, &first, 999, true));
     assert_true(ask(&lease, &first, 1000, false));
+    key.place = first.place;
+    assert_true(ask(&lease, &first, 1000, false));
+    assert_false(ask(&lease, &key, 1000, false)); // it has been confirmed: nobody comes without
     assert_true(ask(&lease, &first, 1001, true)); // killed before the answer came
     assert_true(ask(&lease, &first, 1001, false));
     assert_true(ask(&lease, &first, 1002, false));

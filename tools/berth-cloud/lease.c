@@ -23,10 +23,20 @@ static bool is_one_of(const struct lease_tokens *t, const uint8_t *token, bool d
                              (displaced_too && same(t->displaced, token)));
 }
 
-// Without places nobody knows whether the one who has the displaced token is the holder.
+// Is this what was presented last? No token, too, if the very first answer was lost.
+static bool is_previous(const struct lease *lease, const struct lease_claim *claim)
+{
+    static const uint8_t none[LEASE_HASH_BYTES];
+    return same(lease->tokens.previous, claim->token != NULL ? claim->token : none);
+}
+
+// Without places nobody knows whether the one who has the displaced token, or none, is the holder.
 static bool has_token(const struct lease *lease, const struct lease_claim *claim)
 {
-    return is_one_of(&lease->tokens, claim->token, same_place(&lease->place, &claim->place));
+    bool home = same_place(&lease->place, &claim->place);
+    if (claim->token == NULL)
+        return home && is_previous(lease, claim);
+    return is_one_of(&lease->tokens, claim->token, home);
 }
 
 // There is one that was pushed out, and it has not been silent for too long.
@@ -85,7 +95,7 @@ void lease_take(struct lease *lease, const struct lease_claim *claim,
     memcpy(tokens.current, next, LEASE_HASH_BYTES);
     if (claim->token != NULL)
         memcpy(tokens.previous, claim->token, LEASE_HASH_BYTES);
-    if (lease->held && claim->token != NULL && same(lease->tokens.previous, claim->token))
+    if (lease->held && is_previous(lease, claim))
         memcpy(tokens.displaced, lease->tokens.current, LEASE_HASH_BYTES);
     rival_update(lease, claim, now_s, policy);
     lease->held = true;
