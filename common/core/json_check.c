@@ -77,15 +77,20 @@ static int scan_string(struct scan *s, struct key *out)
         return fail(s, "a string was expected");
     const char *first = ++s->p;
     bool escaped = false;
-    while (s->p < s->end && *s->p != '"') {
-        if ((unsigned char)*s->p < 0x20)
+    for (;;) {
+        const char *p = s->p;
+        while (p < s->end && *p != '"' && *p != '\\' && (unsigned char)*p >= 0x20)
+            p++;
+        s->p = p;
+        if (p == s->end || *p == '"')
+            break;
+        if (*p != '\\')
             return fail(s, "a control character in a string");
-        if (*s->p++ == '\\') {
-            escaped = true;
-            int r = scan_escape(s);
-            if (r)
-                return r;
-        }
+        s->p++;
+        escaped = true;
+        int r = scan_escape(s);
+        if (r)
+            return r;
     }
     if (s->p == s->end)
         return fail(s, "string without an end");
