@@ -1,4 +1,4 @@
-"""What the four processes tell Prometheus, live: by the strict parsers of others, without duplicates,
+"""What the four processes and the backend tell Prometheus, live: by the strict parsers of others, without duplicates,
 and every series of it in the reference page."""
 
 import contextlib
@@ -7,15 +7,30 @@ import subprocess
 from urllib.request import urlopen
 
 import pytest
-from berth import ROOT, SERVICES, RpcError
+from berth import ROOT, SERVICES, RpcError, Site, free_port
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 
+PROCESSES = (*SERVICES, "berth-cloud")
+
+
 @pytest.fixture(scope="module")
-def texts(module_site):
+def server(tmp_path_factory, keys):
+    """One running installation, whose backend tells its metrics, too."""
+    server = Site(tmp_path_factory.mktemp("site"), keys)
+    server.license("steady", modules="fc12", count=5)
+    server.cloud_ops = free_port()
+    server.start_cloud("--ops", f"127.0.0.1:{server.cloud_ops}")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def texts(server):
     """The metrics of each process after some of everything: calls, refusals, faults."""
-    with contextlib.closing(module_site.client()) as client:
+    with contextlib.closing(server.client()) as client:
         for _ in range(3):
             session = client.request(modules="fc")["sessionId"]
             client.revalidate(session)
@@ -29,9 +44,9 @@ def texts(module_site):
             client.call("NoSuchMethod")
         client.http("GET", "/nowhere")
         client.post(b"{")
-    with contextlib.closing(module_site.admin()) as admin:
+    with contextlib.closing(server.admin()) as admin:
         texts = {"gateway": admin.http("GET", "/metrics")[2].decode()}
-    for name, port in module_site.ops.items():
+    for name, port in {**server.ops, "berth-cloud": server.cloud_ops}.items():
         texts[name] = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
     return texts
 
@@ -41,7 +56,7 @@ def documented():
     sections = re.split(r"^## ", page, flags=re.M)[1:]
     found = {s.split("\n")[0]: dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", s, re.M))
              for s in sections}
-    return {name: {**found["Every process"], **found[name]} for name in SERVICES}
+    return {name: {**found["Every process"], **found[name]} for name in PROCESSES}
 
 
 def as_openmetrics(text):
@@ -49,7 +64,7 @@ def as_openmetrics(text):
     return re.sub(r"^(# (?:TYPE|HELP) \w+)_total ", r"\1 ", text, flags=re.M) + "# EOF\n"
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", PROCESSES)
 def test_promtool_takes_it(texts, name):
     done = subprocess.run(["promtool", "check", "metrics"], input=texts[name], text=True,
                           capture_output=True)
@@ -63,7 +78,7 @@ def doubled(text):
     return {s for s in samples if samples.count(s) > 1}
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", PROCESSES)
 def test_strict_parsers_take_it(texts, name):
     """The OpenMetrics parser sees what promtool does not: faults of histograms, families in two parts."""
     assert len(list(openmetrics(as_openmetrics(texts[name])))) > 10
@@ -83,7 +98,7 @@ def test_the_checks_are_strict(texts):
             list(openmetrics(as_openmetrics(broken)))
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", PROCESSES)
 def test_every_series_is_documented(texts, name):
     known = documented()[name]
     for family in text_string_to_metric_families(texts[name]):
