@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import urllib.error
 import urllib.request
 
+import pytest
 from berth import BUILD, free_port, run, wait_until
 from trust_place import place  # noqa: F401 (a fixture)
 
@@ -71,6 +73,12 @@ def test_killed_and_restarted_it_knows_everything(place):  # noqa: F811
     assert len(re.findall(r"^MANY-\d+ .* 15 [0-9a-f]{64}$", listed, re.M)) == 40, listed
 
 
+def strace_works():
+    return shutil.which("strace") and subprocess.run(["strace", "-o", "/dev/null", "true"],
+                                                     capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not strace_works(), reason="strace may not trace here")
 def test_disk_that_fails(place):  # noqa: F811
     """A write that is not known to be on disk is not answered: the process ends, and starts again from
     what is there. No server is refused afterwards."""

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
+import time
 
 import pytest
 from berth import BUILD, run, wait_until
@@ -193,6 +195,20 @@ def test_backend_away(place, host):  # noqa: F811
     assert call(host, BORROW, *move(1))["sequence"] == 1  # known already
     place.cloud()
     wait_until(lambda: "code" not in call(host, BORROW, *move(2, previous=1)), 10, "backend is back")
+
+
+def test_backend_that_hangs(place, host):  # noqa: F811
+    """Who moves a head hears so while the check still waits, for 10 s; and trust answers others."""
+    assert "code" not in call(host, BORROW, *move(1))
+    place.stop_cloud()
+    with socket.create_server(("127.0.0.1", place.port)):
+        begin = time.monotonic()
+        answers = calls(host, BORROW, move(2, previous=1), ["sign", LEDGER, "00"], ["read-head"])
+        assert time.monotonic() - begin < 9
+        assert "signature" in answers[0] and answers[1]["sequence"] == 1
+        assert answers[2]["code"] == 1011 and answers[2]["service"] == "cloud"
+    place.cloud()
+    wait_until(lambda: call(host, BORROW, *move(2, previous=1)).get("sequence") == 2, 20, "it is back")
 
 
 def test_calls_share_a_check(place, host):  # noqa: F811
