@@ -1,5 +1,7 @@
 #include "services/trust/dongle.h"
 
+#include "services/trust/core/clock_mark.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -229,7 +231,7 @@ static enum dongle_outcome validity(const struct dongle *d, struct wall_time now
         return error_set(err, "the server license %s expired on %s", d->license.server_id,
                          wall_format(d->license.not_after, date)),
                DONGLE_EXPIRED;
-    if (now.s < d->license.not_before.s)
+    if (now.s < d->license.not_before.s - CLOCK_MARK_TOLERANCE_S)
         return error_set(err, "the server license %s is not valid before %s", d->license.server_id,
                          wall_format(d->license.not_before, date)),
                DONGLE_CLOCK;

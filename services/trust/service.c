@@ -141,6 +141,7 @@ static void on_renewed(void *ctx)
     char until[32];
     const struct server_license *l = t->def->license(t->source);
     verdict_license(&t->core, l->not_before, l->not_after);
+    timekeeper_issued(&t->timekeeper, l->not_before);
     bulletin_license(&t->bulletin, l);
     log_info("license.renewed", LOG_S("server_id", l->server_id),
              LOG_S("until", wall_format(l->not_after, until)));

@@ -147,7 +147,8 @@ static void test_certificates(void **state)
     check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, NULL), NOW, "certificate");
     check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, CLOUD), NOW, "certificate");
     check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES), NOW + 2 * DAY, "expired");
-    check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES), NOW - 2 * DAY, "clock");
+    check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES), NOW - 2 * DAY, "");
+    check(make(&vendor, p256, p256, USAGE_SERVER_LICENSE, ON_PREMISES), NOW - 2 * DAY - 1, "clock");
     check(make(&vendor, p256, other_p256, USAGE_SERVER_LICENSE, ON_PREMISES), NOW, "proof-failed");
 }
 
