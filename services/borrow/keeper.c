@@ -176,10 +176,10 @@ static void commit(struct keeper *k, const Berth__SignReply *reply)
     struct ledger_signature sig = {.len = reply->signature.len,
                                    .certificate = {k->certificate.data, k->certificate.len}};
     struct buf signature = {0};
-    struct error err = {"the signature and certificate that trust gave are too long"};
+    struct error err = {"the signature and certificate that trust gave do not fit"};
     int64_t begun_us = clock_mono_us();
     int r = -1;
-    if (sig.len <= sizeof sig.bytes) {
+    if (sig.len && sig.len <= sizeof sig.bytes) {
         memcpy(sig.bytes, reply->signature.data, sig.len);
         r = ledger_signature_encode(&sig, &signature);
     }

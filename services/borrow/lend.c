@@ -1,193 +1,26 @@
-// The way of one borrow: rules and capacity → a seat is held → signed → in the ledger, on disk →
-// the backend knows → pool knows → answered. Those that come while a ledger is written share the
-// next one. Whoever asks for a borrow that is on its way already waits for that one.
-#include "services/borrow/internal.h"
+// The way of one borrow: rules and capacity → a seat is held → signed. From there on it is in
+// lend_wait.c: in the ledger, on disk → the backend knows → pool knows → answered. Whoever asks for
+// a borrow that is on its way already waits for that one.
+#include "services/borrow/lend_internal.h"
 
 #include "common/borrow_file.h"
 #include "common/core/text.h"
 #include "common/log.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ANSWER_WITHIN_MS 3500 // the gateway waits for 4 s
 #define MESSAGE_BYTES_MAX (64 * 1024)
 #define BORROWS_MAX 50000 // a list of all of them is one answer between the processes
-
-// A call that waits for its answer.
-struct lending {
-    TAILQ_ENTRY(lending) link;
-    struct borrow *b;
-    Berth__BorrowedLicense_Closure closure;
-    void *closure_data; // NULL: it was answered, while the license was looked up
-    struct mono_time deadline;
-    bool finding;             // the license is being looked up
-    struct book_entry *entry; // what it waits for
-    char uuid[37], feature[65], host_id[HOSTID_MAX + 1];
-    struct rules_ask ask;
-};
 
 static void *must(void *p)
 {
     if (!p)
         abort();
     return p;
-}
-
-// ---- calls that wait ----
-
-static void arm_deadline(struct borrow *b)
-{
-    const struct lending *first = TAILQ_FIRST(&b->lendings);
-    if (first)
-        loop_timer_arm(b->loop, &b->deadline, first->deadline);
-    else
-        loop_timer_cancel(b->loop, &b->deadline);
-}
-
-// Its answer has been given.
-static void lending_end(struct lending *l)
-{
-    TAILQ_REMOVE(&l->b->lendings, l, link);
-    if (l->entry)
-        l->entry->waiters--;
-    l->closure_data = NULL;
-    if (!l->finding)
-        free(l);
-}
-
-static void lending_fail(struct lending *l, const Berth__Error *error)
-{
-    refuse(l->b, l->closure_data, error);
-    lending_end(l);
-}
-
-static void lending_refuse(struct lending *l, int code, const char *service, const char *reason,
-                           const char *message)
-{
-    refuse_with(l->b, l->closure_data, code, service, reason, message);
-    lending_end(l);
-}
-
-static void lending_late(struct lending *l)
-{
-    const char *service = l->entry ? entry_waits_for(l->b, l->entry) : "pool";
-    char message[200];
-    snprintf(message, sizeof message,
-             "%s did not do its part in time: ask for the same borrow again in a few seconds",
-             service ? service : "borrow");
-    lending_refuse(l, UNAVAILABLE, service ? service : "borrow", NULL, message);
-}
-
-static void on_deadline(void *ctx)
-{
-    struct borrow *b = ctx;
-    struct lending *l;
-    while ((l = TAILQ_FIRST(&b->lendings)) && l->deadline.ms <= clock_mono().ms)
-        lending_late(l);
-    arm_deadline(b);
-}
-
-// Fails those that wait for the entry, or for any that is not complete (entry NULL).
-static void fail_waiting(struct borrow *b, const struct book_entry *entry,
-                         const Berth__Error *error)
-{
-    struct lending *l, *next;
-    for (l = TAILQ_FIRST(&b->lendings); l; l = next) {
-        next = TAILQ_NEXT(l, link);
-        if (l->entry && (entry ? l->entry == entry : entry_waits_for(b, l->entry) != NULL))
-            lending_fail(l, error);
-    }
-    arm_deadline(b);
-}
-
-// ---- what to do next ----
-
-static void answer_complete(struct borrow *b)
-{
-    struct lending *l, *next;
-    for (l = TAILQ_FIRST(&b->lendings); l; l = next) {
-        next = TAILQ_NEXT(l, link);
-        if (!l->entry || entry_waits_for(b, l->entry))
-            continue;
-        answer_borrowed(l->entry, l->closure, l->closure_data);
-        if (!l->entry->granted) {
-            l->entry->granted = true;
-            metric_add(b->metrics, M_BORROWS_GRANTED, 1);
-            log_info("borrow.granted", LOG_S("borrow", l->entry->fields.borrow_id),
-                     LOG_S("uuid", l->entry->fields.uuid),
-                     LOG_S("feature", l->entry->fields.feature),
-                     LOG_S("host", l->entry->fields.host_id));
-        }
-        lending_end(l);
-    }
-    arm_deadline(b);
-}
-
-// Those that nobody waits for any more are not written.
-static bool any_to_write(struct borrow *b)
-{
-    bool any = false;
-    for (size_t i = b->book.unwritten ? b->book.len : 0; i-- > 0;) {
-        struct book_entry *e = b->book.entries[i];
-        if (e->since || !e->own)
-            continue;
-        if (e->waiters)
-            any = true;
-        else
-            book_remove(&b->book, e);
-    }
-    return any;
-}
-
-static void go_on(struct borrow *b)
-{
-    answer_complete(b);
-    if (!keeper_is_idle(b->keeper))
-        return;
-    if (!keeper_is_confirmed(b->keeper)) {
-        if (!TAILQ_EMPTY(&b->lendings))
-            keeper_confirm(b->keeper);
-    } else if (any_to_write(b)) {
-        keeper_write(b->keeper);
-    }
-}
-
-// Takes the seats back that were held for what is not on disk: all of it, or what was in a write.
-static void drop_unwritten(struct borrow *b, bool all)
-{
-    for (size_t i = b->book.len; i-- > 0;) {
-        struct book_entry *e = b->book.entries[i];
-        if (!e->since && !e->waiters && (all || e->in_write))
-            book_remove(&b->book, e);
-    }
-}
-
-void lend_settled(void *ctx, enum keeper_outcome outcome, const Berth__Error *error)
-{
-    struct borrow *b = ctx;
-    if (outcome == KEEPER_NOT_WRITTEN) {
-        for (size_t i = b->book.len; i-- > 0;) {
-            if (b->book.entries[i]->in_write)
-                fail_waiting(b, b->book.entries[i], error);
-        }
-        drop_unwritten(b, false);
-    } else if (outcome == KEEPER_NOT_CONFIRMED) {
-        // Nothing may be written behind a ledger that the backend does not know.
-        fail_waiting(b, NULL, error);
-        drop_unwritten(b, true);
-        return;
-    } else {
-        pool_link_tell(b->pool);
-    }
-    go_on(b);
-}
-
-void lend_pool_changed(void *ctx)
-{
-    go_on(ctx);
 }
 
 // ---- signing ----
@@ -204,24 +37,66 @@ static void add_line_end(struct buf *text)
         buf_add_char(text, '\n');
 }
 
+// Whoever borrows it cannot ask again when it turns out to be bad: so it is looked at with the eyes
+// of its host before anything is promised.
+static int check_file(const struct borrow *b, const struct buf *vendor, const struct buf *own,
+                      const struct buf *certificate, struct error *err)
+{
+    struct borrow_file file;
+    struct buf text BUF_CLEANUP = {0};
+    if (!b->vendor_ca)
+        return error_set(err, "the vendor's CA is not known"), -EINVAL;
+    buf_add(&text, vendor->data, vendor->len);
+    buf_add(&text, own->data, own->len);
+    buf_add(&text, certificate->data, certificate->len);
+    return borrow_file_verify(&file, text.data, text.len, b->vendor_ca, err);
+}
+
+static void fail_entry(struct borrow *b, struct book_entry *e, const Berth__Error *error)
+{
+    lending_fail_waiting(b, e, error);
+    book_remove(&b->book, e);
+}
+
+static void fail_unusable(struct borrow *b, struct book_entry *e, const struct error *err)
+{
+    Berth__Error error = BERTH__ERROR__INIT;
+    char message[512];
+    snprintf(message, sizeof message, "the borrowed license file would not be usable: %.400s",
+             err->text);
+    log_error("borrow.unusable", LOG_S("uuid", e->fields.uuid), LOG_S("msg", err->text));
+    error.code = UNAVAILABLE;
+    error.service = (char *)(uintptr_t) "borrow";
+    error.message = message;
+    fail_entry(b, e, &error);
+}
+
+static void take_signed(struct signing *s, struct book_entry *e, const Berth__SignReply *reply)
+{
+    struct borrow *b = s->b;
+    struct buf own BUF_CLEANUP = {0}, certificate BUF_CLEANUP = {0};
+    struct error err = {""};
+    borrow_block_write_signed(&s->fields, reply->signature.data, reply->signature.len, &own);
+    buf_add_str(&certificate, reply->certificate);
+    add_line_end(&certificate);
+    if (check_file(b, &s->vendor, &own, &certificate, &err)) {
+        fail_unusable(b, e, &err);
+        return;
+    }
+    book_set_texts(&b->book, e, (struct ledger_text){s->vendor.data, s->vendor.len},
+                   (struct ledger_text){own.data, own.len},
+                   (struct ledger_text){certificate.data, certificate.len});
+    lend_go_on(b);
+}
+
 static void on_signed(const Berth__SignReply *reply, void *data)
 {
     struct signing *s = data;
-    struct borrow *b = s->b;
-    struct book_entry *e = book_find(&b->book, s->fields.borrow_id);
-    if (e && !reply) {
-        fail_waiting(b, e, rpc_client_error(b->trust));
-        book_remove(&b->book, e);
-    } else if (e) {
-        struct buf own BUF_CLEANUP = {0}, certificate BUF_CLEANUP = {0};
-        borrow_block_write_signed(&s->fields, reply->signature.data, reply->signature.len, &own);
-        buf_add_str(&certificate, reply->certificate);
-        add_line_end(&certificate);
-        book_set_texts(&b->book, e, (struct ledger_text){s->vendor.data, s->vendor.len},
-                       (struct ledger_text){own.data, own.len},
-                       (struct ledger_text){certificate.data, certificate.len});
-        go_on(b);
-    }
+    struct book_entry *e = book_find(&s->b->book, s->fields.borrow_id);
+    if (e && reply)
+        take_signed(s, e, reply);
+    else if (e)
+        fail_entry(s->b, e, rpc_client_error(s->b->trust));
     buf_fini(&s->vendor);
     free(s);
 }
@@ -318,13 +193,6 @@ static struct rules_limits limits_of(struct borrow *b, const Berth__FindLicenseR
                                                          : WALL_MAX}};
 }
 
-static void wait_for(struct lending *l, struct book_entry *entry)
-{
-    l->entry = entry;
-    entry->waiters++;
-    go_on(l->b);
-}
-
 static void on_found(const Berth__FindLicenseReply *license, const Berth__Error *error, void *ctx)
 {
     struct lending *l = ctx;
@@ -343,7 +211,7 @@ static void on_found(const Berth__FindLicenseReply *license, const Berth__Error 
     // Meanwhile another call may have asked for the same.
     struct book_entry *same = book_same(&b->book, &l->ask, now);
     if (same) {
-        wait_for(l, same);
+        lending_wait(l, same);
         return;
     }
     const struct rules_limits limits = limits_of(b, license);
@@ -425,32 +293,13 @@ void lend_license(Berth__Borrow_Service *rpc, const Berth__BorrowLicenseCall *in
                     "the server license has no addon 'borrow': ask the software vendor for one");
         return;
     }
-    l->b = b;
     l->closure = closure;
     l->closure_data = closure_data;
-    l->deadline = mono_after(clock_mono(), ANSWER_WITHIN_MS);
-    TAILQ_INSERT_TAIL(&b->lendings, l, link);
-    arm_deadline(b);
+    lending_add(b, l);
     if (same) {
-        wait_for(l, same);
+        lending_wait(l, same);
         return;
     }
     l->finding = true;
     pool_link_find(b->pool, l->uuid, l->feature, on_found, l);
-}
-
-// ---- life ----
-
-void lend_init(struct borrow *b)
-{
-    TAILQ_INIT(&b->lendings);
-    loop_timer_init(&b->deadline, on_deadline, b);
-}
-
-void lend_stop(struct borrow *b)
-{
-    struct lending *l;
-    while ((l = TAILQ_FIRST(&b->lendings)))
-        lending_late(l);
-    loop_timer_cancel(b->loop, &b->deadline);
 }
