@@ -20,8 +20,8 @@ static const char *const sentences[][2] = {
                              "Install the udev rule and add its group to trust."},
     {"dongle-unsupported", "What is plugged in instead of the dongle with the server license %s is "
                            "no token with PIV that can be used. Plug in the right one."},
-    {"certificate", "What is plugged in is not the dongle with the server license %s. Plug in that "
-                    "one; after the vendor has renewed it, restart the server."},
+    {"certificate", "What is plugged in holds no server license of the vendor, as the dongle with "
+                    "the server license %s did. Plug in the right one, or ask the vendor."},
     {"proof-failed", "The dongle does not prove that it has the key of the server license %s. Plug "
                      "it in anew; if that does not help, ask the vendor."},
     {"clock", "This host's clock is wrong (server license %s). Set it right: the server goes on by "

@@ -30,6 +30,9 @@ static int reader_receive(void *ctx, uint8_t *data, size_t cap, int64_t timeout_
     struct usb_reader *r = ctx;
     int got = 0;
     int e = libusb_bulk_transfer(r->handle, r->in, data, (int)cap, &got, (unsigned)timeout_ms);
+    // A frame of whole packets without an empty one behind it ends only by time.
+    if (e == LIBUSB_ERROR_TIMEOUT && got > 0)
+        return got;
     return e != 0 ? error_of(e) : got;
 }
 
