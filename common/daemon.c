@@ -320,6 +320,7 @@ int daemon_main(int argc, char **argv, const struct daemon_def *def)
     if (code)
         return code - 1;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); // a limit of the file size is a full disk: write says so
     signal(SIGXFSZ, SIG_IGN); // a limit on files is an error of a write, not a reason to die
     if (arguments.health)
         return run_health(def, &arguments);

@@ -3,6 +3,7 @@ single byte is altered in tests/component/test_ledger_pair.c; here berth-borrow 
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -283,6 +284,23 @@ def test_d3_a_read_only_folder(small_disk):
     assert (e.code, e.data["service"]) == (1011, "borrow")
     assert len(borrower(small_disk).call("ListBorrowedLicensesV1")) == 2
     remount("rw")
+
+
+def test_d3_a_limit_of_the_file_size(tmp_path, keys):
+    site = lender(tmp_path, keys)
+    try:
+        uuid = uuid_of(site.license("a"))
+        start_one_by_one(site)
+        client = borrower(site)
+        lent = borrow(client, uuid)
+        pid = site.services["borrow"].pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        e = refused(client, uuid, host="h2")
+        assert (e.code, e.data["service"]) == (1011, "borrow")
+        assert client.call("GetBorrowedLicenseV1", borrowId=lent["borrowId"]) == lent
+        assert site.services["borrow"].running()
+    finally:
+        site.stop()
 
 
 def test_d3_no_folder_at_all(tmp_path, keys):
