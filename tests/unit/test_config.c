@@ -121,7 +121,7 @@ static void refusals(void **state)
         {"log:\n  level: info\n  level: info", "c.yaml:5: log.level: stands twice"},
         {"ops: {pool: x}", "c.yaml:3: ops.pool: 'x' is not address:port"},
         {"ops: {pool: 'x:70000'}", "ops.pool"},
-        {"rpc: {pool: 'http://x:1'}", "c.yaml:3: rpc.pool: 'http://x:1' is neither ipc:///path"},
+        {"rpc: {pool: 'http://x:1'}", "c.yaml:3: rpc.pool: 'http://x:1' is none of ipc:///path"},
         {"limits: {burst: '5'}", "c.yaml:3: limits.burst: must be a number, without quotes"},
         {"limits: {burst: -1}", "'-1' is not a whole number (0 to 1000000)"},
         {"limits: {burst: 1000001}", "is out of range (0 to 1000000)"},
