@@ -414,6 +414,24 @@ def test_without_the_backend_nothing_new_is_lent_and_sessions_go_on(fresh):
     assert {again["borrowId"]} == written
 
 
+@pytest.mark.parametrize("stopped", ["trust", "pool"])
+def test_while_another_process_is_stopped_the_answer_is_1011(fresh, stopped):
+    """Not a hang; and asked again, it is one borrow."""
+    uuid = uuid_of(fresh.license("a", count=2))
+    fresh.start()
+    client, until, pid = borrower(fresh), moment(days=1), fresh.child(stopped)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        e = refused(client, uuid, until=until)
+        assert (e.code, e.data["service"]) == (1011, stopped), e
+        assert client.call("ListBorrowedLicensesV1") == []
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    lent = at_last(lambda: borrow(client, uuid, until=until))
+    assert [b["borrowId"] for b in client.call("ListBorrowedLicensesV1")] == [lent["borrowId"]]
+    assert fresh.listed()[uuid]["available"] == 1
+
+
 # ---- commands ----
 
 def test_the_commands(site, client, tmp_path):
