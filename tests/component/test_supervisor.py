@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -73,8 +74,8 @@ class Stage:
         self.config.write_text(
             "serve: {licenses: {host: 127.0.0.1, port: 4711, tls: {certificate: c, key: k}}}\n"
             "trust: {vendor_ca: ca, server_license: sl}\n")
-        self.run_dir = folder / "run"
-        self.run_dir.mkdir()
+        # A socket's path is short, and pytest's folders are not.
+        self.run_dir = Path(tempfile.mkdtemp(prefix="berth-"))
         self.process = None
 
     def plan(self, name, what):
@@ -118,6 +119,7 @@ class Stage:
         if self.process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+        shutil.rmtree(self.run_dir)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from berth import BUILD, ROOT, free_port
     (["--dongle"], ["on-premises", '"reason":"dongle-absent"', "and is plugged in again"])])
 def test_demo(tmp_path, arguments, shown):
     ports = {f"BERTH_DEMO_{name}": str(free_port()) for name in ("PORT", "ADMIN_PORT", "CLOUD_PORT")}
+    ports |= {f"BERTH_OPS_{name}": f"127.0.0.1:{free_port()}"
+              for name in ("POOL", "TRUST", "BORROW")}
     done = subprocess.run([ROOT / "dev" / "demo.sh", "--once", *arguments], capture_output=True,
                           text=True, timeout=120, stdin=subprocess.DEVNULL,
                           env={**os.environ, **ports, "BERTH_BUILD": str(BUILD),
