@@ -132,6 +132,17 @@ static int parse_revoked(struct cloud_answer *out, const cJSON *root, struct err
     return 0;
 }
 
+// A "no" without it is a "no" all the same: then our own interval decides.
+static int parse_next_check(struct cloud_answer *out, const cJSON *root, struct error *err)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, "nextCheckSeconds");
+    double number = NEXT_CHECK_MAX_S;
+    if ((item != NULL || out->ok) && parse_integer(item, 1, NEXT_CHECK_MAX_S, &number) < 0)
+        return error_set(err, "\"nextCheckSeconds\" is not 1 to %d", NEXT_CHECK_MAX_S), -EINVAL;
+    out->next_check_s = (uint32_t)number;
+    return 0;
+}
+
 static int parse_root(struct cloud_answer *out, const cJSON *root, struct error *err)
 {
     double number = 0;
@@ -139,11 +150,9 @@ static int parse_root(struct cloud_answer *out, const cJSON *root, struct error 
         return error_set(err, "it is no JSON object"), -EINVAL;
     if (parse_integer(cJSON_GetObjectItemCaseSensitive(root, "format"), 1, 1, &number) < 0)
         return error_set(err, "\"format\" is not 1"), -EINVAL;
-    if (parse_integer(cJSON_GetObjectItemCaseSensitive(root, "nextCheckSeconds"), 1,
-                      NEXT_CHECK_MAX_S, &number) < 0)
-        return error_set(err, "\"nextCheckSeconds\" is not 1 to %d", NEXT_CHECK_MAX_S), -EINVAL;
-    out->next_check_s = (uint32_t)number;
     int r = parse_status(out, root, err);
+    if (r == 0)
+        r = parse_next_check(out, root, err);
     if (r == 0)
         r = parse_token(out, root, err);
     if (r == 0)

@@ -464,6 +464,16 @@ def test_backend_refuses_what_is_no_server(place, tmp_path):
     assert place.cloud_process.running()
 
 
+def test_goodbye_needs_the_token_alone(place):
+    place.cloud()
+    token = json.loads(post(place, "server-license", question())[1])["token"]
+    assert json.loads(post(place, "server-license", question())[1])["reason"] == "in-use-elsewhere"
+    nameless = {"format": 1, "token": token}
+    assert post(place, "server-license", nameless)[0] == 400  # to validate, the server says who it is
+    assert post(place, "server-license", nameless, path="/v1/goodbye")[0] == 200
+    assert json.loads(post(place, "server-license", question())[1])["status"] == "ok"
+
+
 def test_backend_commands(place):
     place.cloud()
     assert post(place, "server-license", question())[0] == 200

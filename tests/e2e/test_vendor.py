@@ -135,6 +135,35 @@ def test_cloud_license_refuses(keys, tmp_path, arguments, status, message):
     assert not (tmp_path / "s" / "server-license.pem").exists()
 
 
+def test_a_server_license_may_be_over_already(own, tmp_path):
+    """As a vendor's tests want one: also from before the CA was made."""
+    done = vendor("cloud-license", "--dir", own, "--server-id", "BERTH-1", "--cloud-url", URL,
+                  "--valid-until", "2020-01-31", "--out", tmp_path / "a")
+    assert "past" in done.stderr
+    assert shown(tmp_path / "a" / "server-license.pem", "-enddate") == "notAfter=Feb  1 00:00:00 2020 GMT"
+
+
+def test_certificates_of_a_plain_ca_tool(tmp_path):
+    """OpenSSL's default CA has no key usage, its certificates what was asked for: that is enough."""
+    def openssl(*arguments):
+        run("openssl", *(tmp_path / a if "." in a and "=" not in a else a for a in arguments))
+
+    extension = json.dumps({"format": 1, "variant": "cloud-ready", "addons": ["borrow"], "cloudUrl": URL,
+                            "licenseKeys": [base64.b64encode(bytes(32)).decode()]})
+    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Plain CA")
+    openssl("req", *new_key, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=PLAIN-1")
+    for usage, good in ("clientAuth", True), ("serverAuth", False):
+        (tmp_path / "leaf.ext").write_text(
+            f"extendedKeyUsage={usage}\n{LICENSE_EXTENSION}="
+            f"ASN1:FORMAT:HEX,OCTETSTRING:{extension.encode().hex()}\n")
+        openssl("x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+                "-days", "30", "-extfile", "leaf.ext", "-out", "leaf.pem")
+        done = vendor("inspect", tmp_path / "leaf.pem", "--ca", tmp_path / "ca.pem", check=False)
+        assert (done.returncode == 0) == good, done.stdout
+        assert ("PLAIN-1" in done.stdout and "signature:   good" in done.stdout) == good, done.stdout
+
+
 def test_renew_keeps_the_key(own, tmp_path):
     arguments = ["cloud-license", "--dir", own, "--server-id", "BERTH-1", "--cloud-url", URL]
     vendor(*arguments, "--valid-until", "2027-01-01", "--out", tmp_path / "a")

@@ -88,11 +88,11 @@ static int parse_root(struct cloud_request *out, const cJSON *root, struct error
     const char *token = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, "token"));
     if (!cJSON_IsNumber(format) || format->valuedouble != 1)
         return error_set(err, "\"format\" is not 1"), -EINVAL;
-    if (id == NULL || !cloud_server_id_valid(id))
+    if (id != NULL && !cloud_server_id_valid(id))
         return error_set(err, "\"serverId\" is no server ID"), -EINVAL;
     if (token == NULL || strlen(token) > TOKEN_MAX)
         return error_set(err, "\"token\" is no string of at most %d bytes", TOKEN_MAX), -EINVAL;
-    snprintf(out->server_id, sizeof out->server_id, "%s", id);
+    snprintf(out->server_id, sizeof out->server_id, "%s", id != NULL ? id : "");
     crypto_sha256(token, strlen(token), out->token_hash);
     if (token[0] != '\0')
         out->lease.token = out->token_hash;

@@ -19,6 +19,7 @@ struct cloud_policy {
     unsigned next_check_s; // what servers are told
 };
 
+// server_id is "" where the request names none. 0, or -EINVAL with what is wrong.
 int cloud_request_parse(struct cloud_request *out, const char *text, size_t len,
                         struct error *err);
 bool cloud_server_id_valid(const char *id);

@@ -176,6 +176,12 @@ static void handle(struct cloud *c, struct tls_request *r, bool goodbye)
     const char *body = tls_request_body(r, &len);
     if (cloud_request_parse(&request, body, len, &err) < 0)
         return respond_error(c, r, 400, method, "bad-request", err.text);
+    // Who says goodbye needs to give the token alone: the certificate says whose it is.
+    bool named = request.server_id[0] != '\0';
+    if (!named && !goodbye)
+        return respond_error(c, r, 400, method, "bad-request", "\"serverId\" is missing");
+    if (!named)
+        snprintf(request.server_id, sizeof request.server_id, "%s", who.server_id);
     if (strcmp(request.server_id, who.server_id) != 0)
         return respond_error(c, r, 403, method, "other-server",
                              "serverId is not that of the client certificate");
