@@ -153,15 +153,15 @@ def test_certificates_of_a_plain_ca_tool(tmp_path):
     new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Plain CA")
     openssl("req", *new_key, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=PLAIN-1")
-    for usage, good in ("clientAuth", True), ("serverAuth", False):
+    for usage, good in ("clientAuth", True), ("serverAuth", False):  # the other is no server license
         (tmp_path / "leaf.ext").write_text(
             f"extendedKeyUsage={usage}\n{LICENSE_EXTENSION}="
             f"ASN1:FORMAT:HEX,OCTETSTRING:{extension.encode().hex()}\n")
         openssl("x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
                 "-days", "30", "-extfile", "leaf.ext", "-out", "leaf.pem")
         done = vendor("inspect", tmp_path / "leaf.pem", "--ca", tmp_path / "ca.pem", check=False)
-        assert (done.returncode == 0) == good, done.stdout
-        assert ("PLAIN-1" in done.stdout and "signature:   good" in done.stdout) == good, done.stdout
+        assert done.stdout.endswith("signature:   good\n"), done.stdout
+        assert ("server ID:   PLAIN-1" in done.stdout) == good, done.stdout
 
 
 def test_renew_keeps_the_key(own, tmp_path):
