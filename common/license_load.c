@@ -120,6 +120,11 @@ static void check_block(struct checker *c, const struct license_block *b, struct
         refuse(r, b->refusal, b->reason);
         return;
     }
+    struct error err = {{0}};
+    if (license_format_check(b, &err)) {
+        refuse(r, LICENSE_FORMAT, err.text);
+        return;
+    }
     const uint8_t *key = find_key(c, b->key_id, r);
     if (!key)
         return;
@@ -128,7 +133,6 @@ static void check_block(struct checker *c, const struct license_block *b, struct
                "the signature does not match: the license block was changed or damaged");
         return;
     }
-    struct error err = {{0}};
     enum license_refusal refusal = license_fields_parse(b, &r->fields, &err);
     if (refusal) {
         refuse(r, refusal, err.text);

@@ -292,6 +292,16 @@ static bool split_line(const char *p, size_t len, struct value *key, struct valu
     return true;
 }
 
+enum license_refusal license_format_check(const struct license_block *block, struct error *err)
+{
+    const char *p = block->signed_text + strlen(LICENSE_SIGN_LABEL);
+    const char *lf = memchr(p, '\n', (size_t)(block->signed_text + block->signed_len - p));
+    struct value key, value;
+    if (!lf || !split_line(p, (size_t)(lf - p), &key, &value))
+        return LICENSE_OK;
+    return check_format(key, value, err) == LICENSE_FORMAT ? LICENSE_FORMAT : LICENSE_OK;
+}
+
 enum license_refusal license_fields_parse(const struct license_block *block,
                                           struct license_fields *out, struct error *err)
 {

@@ -85,6 +85,7 @@ def test_l2_a_damaged_file_is_refused_and_the_others_load(site, how):
     line = wait_until(lambda: [x for x in site.server.text().splitlines()
                                if "license.refused" in x and "license_bad.dat" in x], 3, "log")
     assert "reason=" in line[0]
+    assert ("reason=format " in line[0]) == (how == "format")
     metrics = wait_until(lambda: __import__("urllib.request").request.urlopen(
         f"http://127.0.0.1:{site.ops['pool']}/metrics").read().decode(), 3, "metrics")
     assert re.search(r'^berth_\w*refused\w*\{[^}]*reason="[a-z-]+"[^}]*\} [1-9]', metrics, re.M), metrics

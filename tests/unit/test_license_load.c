@@ -163,6 +163,22 @@ static void test_certified_key(void **state)
     }
 }
 
+// A higher format is refused as such, whether its signature is one that this version knows or not.
+static void test_higher_format(void **state)
+{
+    struct fixture *f = *state;
+    struct license_keys keys = trusting(f);
+    for (int i = 0; i < 3; i++) {
+        struct buf b = {0};
+        add_block(f, &b, i ? BODY : "format: 2\nanything: x\n");
+        if (i)
+            b.data[strlen("-----BEGIN LICENSE-----\nformat: ")] = '2';
+        keys.trusted_len = i < 2;
+        assert_int_equal(load(&b, &keys), LICENSE_FORMAT);
+        buf_fini(&b);
+    }
+}
+
 // No single flipped bit inside the block is believed.
 static void test_flipped(void **state)
 {
@@ -242,7 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_trust),   cmocka_unit_test(test_certified_key),
         cmocka_unit_test(test_flipped), cmocka_unit_test(test_editors),
-        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_paths),   cmocka_unit_test(test_higher_format),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

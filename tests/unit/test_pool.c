@@ -322,7 +322,7 @@ static void test_shown_session(void **state)
     now.wall.s += 7;
     now.mono.ms += 7000;
     revalidate(p, &r);
-    now.mono.ms += 500;
+    now.mono.ms += 700;
     struct pool_session s;
     assert_true(pool_session_get(p, &r.id, now, &s));
     assert_string_equal(s.instance_id, "run-1");

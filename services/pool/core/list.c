@@ -68,7 +68,7 @@ static void show_session(struct pool *p, uint32_t n, struct pool_now now, struct
         .client = f.client,
         .since = {s->since_s},
         .last_seen = {s->last_seen_s},
-        .expires = {now.wall.s + (s->expires_ms - now.mono.ms) / 1000},
+        .expires = {now.wall.s + (s->expires_ms - now.mono.ms + 999) / 1000}, // not before its end
     };
 }
 
