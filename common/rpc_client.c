@@ -30,13 +30,11 @@ struct rpc_client {
     void (*connected)(void *ctx); // may be NULL
     void *connected_ctx;
 
-    struct crypto_tls_identity *identity; // NULL: no TLS
-    nng_stream_dialer *dialer;
-    nng_aio *dial_aio;
-    struct loop_post dialed, failing;
+    struct rpc_dialer *dialer;
+    struct loop_post failing;
     struct loop_timer dial_timer; // next dial, or the wait for the server's hello
     int64_t backoff_ms;
-    bool dialing, greeted, unbatched, was_up;
+    bool greeted, unbatched, was_up;
     struct rpc_conn *conn;
 
     struct loop_hook idle;
@@ -322,24 +320,16 @@ static bool may_read(void *ctx)
     return true;
 }
 
-static void on_dial_done(void *ctx) // on a thread of nng
+static void on_dialed(void *ctx, nng_stream *stream)
 {
     struct rpc_client *c = ctx;
-    loop_post(c->loop, &c->dialed);
-}
-
-static void on_dialed(void *ctx)
-{
-    struct rpc_client *c = ctx;
-    c->dialing = false;
-    if (nng_aio_result(c->dial_aio)) {
+    if (!stream) {
         dial_later(c);
         return;
     }
     const struct rpc_conn_events events = {on_frame, on_down, may_read, c};
-    struct crypto_tls *tls = c->identity ? crypto_tls_new(c->identity, false) : NULL;
-    c->conn = rpc_conn_new(c->loop, nng_aio_get_output(c->dial_aio, 0), tls, RPC_REPLIES_FRAME_MAX,
-                           &events);
+    c->conn =
+        rpc_conn_new(c->loop, stream, rpc_dialer_tls(c->dialer), RPC_REPLIES_FRAME_MAX, &events);
     c->conn->one_by_one |= c->unbatched;
     rpc_frame_add_hello(rpc_conn_open(c->conn, 0, RPC_CALLS_FRAME_MAX), c->role,
                         c->service.descriptor->name, c->heartbeats ? HEARTBEAT_MS : 0);
@@ -355,8 +345,7 @@ static void on_dial_timer(void *ctx)
         on_down(c, "no hello came", true);
         return;
     }
-    c->dialing = true;
-    nng_stream_dialer_dial(c->dialer, c->dial_aio);
+    rpc_dialer_dial(c->dialer);
 }
 
 // ---- life ----
@@ -370,35 +359,26 @@ int rpc_client_new(struct rpc_client **out, struct loop *loop, const char *url, 
                    const ProtobufCServiceDescriptor *service, const char *service_label,
                    int64_t timeout_ms, const struct rpc_metrics *metrics)
 {
-    nng_stream_dialer *dialer;
-    const char *stream_url = url;
-    struct crypto_tls_identity *identity = NULL;
-    int r = rpc_tls_identity(&stream_url, &identity);
-    if (!r)
-        r = rpc_errno(nng_stream_dialer_alloc(&dialer, stream_url));
-    if (r) {
-        crypto_tls_identity_free(&identity);
-        return r;
-    }
     struct rpc_client *c = calloc(1, sizeof *c);
     if (!c)
         abort();
+    int r = rpc_dialer_new(&c->dialer, loop, url, HELLO_MS, on_dialed, c);
+    if (r) {
+        free(c);
+        return r;
+    }
     c->service = (ProtobufCService){.descriptor = service, .invoke = invoke, .destroy = destroy};
     c->loop = loop;
-    c->dialer = dialer;
-    c->identity = identity;
     c->url = strdup(url);
     c->label = strdup(service_label);
-    if (!c->url || !c->label || nng_aio_alloc(&c->dial_aio, on_dial_done, c))
+    if (!c->url || !c->label)
         abort();
-    nng_aio_set_timeout(c->dial_aio, HELLO_MS);
     c->role = role;
     c->timeout_ms = timeout_ms;
     if (metrics)
         c->metrics = *metrics;
     c->arena = arena_new(64 * 1024);
     c->backoff_ms = BACKOFF_MIN_MS;
-    c->dialed = (struct loop_post){.fn = on_dialed, .ctx = c};
     c->failing = (struct loop_post){.fn = on_failing, .ctx = c};
     loop_timer_init(&c->dial_timer, on_dial_timer, c);
     loop_timer_init(&c->timeout, on_timeout, c);
@@ -410,25 +390,13 @@ int rpc_client_new(struct rpc_client **out, struct loop *loop, const char *url, 
     return 0;
 }
 
-static void dial_stop(struct rpc_client *c)
-{
-    nng_stream_dialer_close(c->dialer);
-    nng_aio_stop(c->dial_aio);
-    // A connection that was made, but not yet taken by on_dialed.
-    if (c->dialing && nng_aio_result(c->dial_aio) == 0)
-        nng_stream_free(nng_aio_get_output(c->dial_aio, 0));
-    nng_aio_free(c->dial_aio);
-    nng_stream_dialer_free(c->dialer);
-    loop_post_cancel(c->loop, &c->dialed);
-    loop_timer_cancel(c->loop, &c->dial_timer);
-}
-
 void rpc_client_free(struct rpc_client **client)
 {
     struct rpc_client *c = *client;
     if (!c)
         return;
-    dial_stop(c);
+    rpc_dialer_free(&c->dialer);
+    loop_timer_cancel(c->loop, &c->dial_timer);
     disconnect(c, "is not asked any more");
     while (c->failed.first)
         on_failing(c);
@@ -436,7 +404,6 @@ void rpc_client_free(struct rpc_client **client)
     loop_hook_del(c->loop, LOOP_IDLE, &c->idle);
     rpc_calls_fini(&c->calls);
     arena_free(&c->arena);
-    crypto_tls_identity_free(&c->identity);
     free(c->url);
     free(c->label);
     free(c);

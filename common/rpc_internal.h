@@ -102,6 +102,27 @@ int rpc_tls_identity(const char **url, struct crypto_tls_identity **held);
 // Whether the peer's certificate is the one of this role. Without TLS there is none to ask for.
 bool rpc_tls_is(const struct crypto_tls *tls, Berth__Role role);
 
+// ---- rpc_listener.c, rpc_dialer.c: byte streams that come to be, on the loop's thread ----
+
+struct rpc_listener;
+struct rpc_dialer;
+
+// Listens at url: ipc:// (its folder is made; a dead server's socket is replaced; processes of
+// other users are refused), tcp:// or tls+tcp://. fn takes each stream over and calls
+// rpc_listener_tls for it. -errno: -EADDRINUSE if a live server listens there, -ENOKEY.
+int rpc_listener_new(struct rpc_listener **out, struct loop *loop, const char *url,
+                     void (*fn)(void *ctx, nng_stream *stream), void *ctx);
+void rpc_listener_free(struct rpc_listener **listener);
+struct crypto_tls *rpc_listener_tls(const struct rpc_listener *l); // for one stream; or NULL
+
+// Each rpc_dialer_dial is followed by one call of fn: with a stream, which it takes over, or NULL
+// when none came within timeout_ms. One at a time. -errno: a URL that cannot be dialled, -ENOKEY.
+int rpc_dialer_new(struct rpc_dialer **out, struct loop *loop, const char *url, int64_t timeout_ms,
+                   void (*fn)(void *ctx, nng_stream *stream), void *ctx);
+void rpc_dialer_free(struct rpc_dialer **dialer); // fn is not called any more
+void rpc_dialer_dial(struct rpc_dialer *d);
+struct crypto_tls *rpc_dialer_tls(const struct rpc_dialer *d); // likewise
+
 // ---- rpc_calls.c: what a client waits for, found by its number and by its age ----
 
 #define RPC_CALL_BUCKETS 1024

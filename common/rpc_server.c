@@ -6,16 +6,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #define PEERS_MAX 64
 #define PEER_CALLS_MAX 4096                // unanswered, then it is not read from
 #define PEER_UNSENT_MAX (4u * 1024 * 1024) // bytes of answers it has not taken: likewise
 #define HELLO_MS 2000
-#define ACCEPT_RETRY_MS 100
 #define HEARTBEAT_MIN_MS 100
 #define SPARE_BATCHES 16
 #define ARENA_BYTES (64 * 1024)
@@ -48,18 +43,13 @@ struct call {
 
 struct rpc_server {
     struct loop *loop;
-    char *url, *socket_path;
-    struct crypto_tls_identity *identity; // NULL: no TLS
+    char *url;
     ProtobufCService *service;
     struct rpc_metrics metrics;
     void (*batch_end)(void *ctx);
     void *batch_end_ctx;
 
-    nng_stream_listener *listener;
-    nng_aio *accept_aio;
-    struct loop_post accepted;
-    struct loop_timer accept_timer;
-    bool accepting;
+    struct rpc_listener *listener;
     struct loop_hook idle;
     struct peer *peers;
     unsigned peers_len;
@@ -302,28 +292,11 @@ static bool on_idle(void *ctx)
     return false;
 }
 
-// ---- accepting ----
-
-static bool peer_allowed(const struct rpc_server *s, nng_stream *stream)
+static void on_stream(void *ctx, nng_stream *stream)
 {
+    struct rpc_server *s = ctx;
     if (s->peers_len >= PEERS_MAX) {
         log_warn("rpc.refused", LOG_S("url", s->url), LOG_S("msg", "too many connections"));
-        return false;
-    }
-    if (!s->socket_path)
-        return true;
-    uint64_t uid;
-    if (nng_stream_get_uint64(stream, NNG_OPT_IPC_PEER_UID, &uid) == 0 &&
-        (uid == 0 || uid == geteuid()))
-        return true;
-    log_warn("rpc.refused", LOG_S("url", s->url), LOG_S("msg", "a process of another user"));
-    return false;
-}
-
-static void peer_new(struct rpc_server *s, nng_stream *stream)
-{
-    if (!peer_allowed(s, stream)) {
-        nng_stream_close(stream);
         nng_stream_free(stream);
         return;
     }
@@ -336,7 +309,7 @@ static void peer_new(struct rpc_server *s, nng_stream *stream)
     s->peers = p;
     s->peers_len++;
     const struct rpc_conn_events events = {on_frame, on_down, may_read, p};
-    struct crypto_tls *tls = s->identity ? crypto_tls_new(s->identity, true) : NULL;
+    struct crypto_tls *tls = rpc_listener_tls(s->listener);
     p->conn = rpc_conn_new(s->loop, stream, tls, RPC_CALLS_FRAME_MAX, &events);
     loop_timer_init(&p->hello_timer, on_hello_timer, p);
     loop_timer_init(&p->heart, on_heart, p);
@@ -347,86 +320,7 @@ static void peer_new(struct rpc_server *s, nng_stream *stream)
     rpc_conn_start(p->conn);
 }
 
-static void on_accept_done(void *ctx) // on a thread of nng
-{
-    struct rpc_server *s = ctx;
-    loop_post(s->loop, &s->accepted);
-}
-
-static void accept_next(void *ctx)
-{
-    struct rpc_server *s = ctx;
-    s->accepting = true;
-    nng_stream_listener_accept(s->listener, s->accept_aio);
-}
-
-static void on_accepted(void *ctx)
-{
-    struct rpc_server *s = ctx;
-    s->accepting = false;
-    int r = nng_aio_result(s->accept_aio);
-    if (r) { // no descriptors left, most likely
-        log_error("rpc.accept", LOG_S("url", s->url), LOG_S("msg", nng_strerror(r)));
-        loop_timer_arm(s->loop, &s->accept_timer, mono_after(clock_mono(), ACCEPT_RETRY_MS));
-        return;
-    }
-    peer_new(s, nng_aio_get_output(s->accept_aio, 0));
-    accept_next(s);
-}
-
 // ---- life ----
-
-// Nobody but us may reach the socket, and a live server's is not taken away.
-static int socket_prepare(const char *path)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    size_t len = strlen(path);
-    if (len >= sizeof addr.sun_path)
-        return -ENAMETOOLONG;
-    memcpy(addr.sun_path, path, len + 1);
-    char *slash = strrchr(addr.sun_path, '/');
-    if (slash && slash != addr.sun_path) {
-        *slash = '\0';
-        if (mkdir(addr.sun_path, 0700) < 0 && errno != EEXIST)
-            return -errno;
-        *slash = '/';
-    }
-    struct stat st;
-    if (lstat(path, &st) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (!S_ISSOCK(st.st_mode))
-        return -EEXIST;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    int r = connect(fd, (const struct sockaddr *)&addr, sizeof addr) < 0 ? errno : 0;
-    close(fd);
-    if (r != ECONNREFUSED)
-        return r == ENOENT ? 0 : -EADDRINUSE;
-    return unlink(path) < 0 ? -errno : 0;
-}
-
-static int server_listen(struct rpc_server *s)
-{
-    static const char ipc[] = "ipc://";
-    if (strncmp(s->url, ipc, sizeof ipc - 1) == 0) {
-        s->socket_path = strdup(s->url + sizeof ipc - 1);
-        if (!s->socket_path)
-            abort();
-        int r = socket_prepare(s->socket_path);
-        if (r)
-            return r;
-    }
-    const char *url = s->url;
-    int r = rpc_tls_identity(&url, &s->identity);
-    if (!r)
-        r = rpc_errno(nng_stream_listener_alloc(&s->listener, url));
-    if (!r && s->socket_path)
-        r = rpc_errno(nng_stream_listener_set_int(s->listener, NNG_OPT_IPC_PERMISSIONS, 0600));
-    if (!r)
-        r = rpc_errno(nng_stream_listener_listen(s->listener));
-    return r;
-}
 
 int rpc_server_new(struct rpc_server **out, struct loop *loop, const char *url,
                    ProtobufCService *service, const struct rpc_metrics *metrics)
@@ -437,19 +331,16 @@ int rpc_server_new(struct rpc_server **out, struct loop *loop, const char *url,
     s->loop = loop;
     s->service = service;
     s->url = strdup(url);
-    if (!s->url || nng_aio_alloc(&s->accept_aio, on_accept_done, s))
+    if (!s->url)
         abort();
     if (metrics)
         s->metrics = *metrics;
-    s->accepted = (struct loop_post){.fn = on_accepted, .ctx = s};
-    loop_timer_init(&s->accept_timer, accept_next, s);
     loop_hook_add(loop, LOOP_IDLE, &s->idle, on_idle, s);
-    int r = server_listen(s);
+    int r = rpc_listener_new(&s->listener, loop, url, on_stream, s);
     if (r) {
         rpc_server_free(&s);
         return r;
     }
-    accept_next(s);
     *out = s;
     return 0;
 }
@@ -459,17 +350,7 @@ void rpc_server_free(struct rpc_server **server)
     struct rpc_server *s = *server;
     if (!s)
         return;
-    if (s->listener)
-        nng_stream_listener_close(s->listener);
-    nng_aio_stop(s->accept_aio);
-    // A connection that was accepted, but not yet taken by on_accepted.
-    if (s->accepting && nng_aio_result(s->accept_aio) == 0)
-        nng_stream_free(nng_aio_get_output(s->accept_aio, 0));
-    nng_aio_free(s->accept_aio);
-    if (s->listener)
-        nng_stream_listener_free(s->listener);
-    loop_post_cancel(s->loop, &s->accepted);
-    loop_timer_cancel(s->loop, &s->accept_timer);
+    rpc_listener_free(&s->listener);
     loop_hook_del(s->loop, LOOP_IDLE, &s->idle);
     while (s->peers) {
         rpc_conn_flush(s->peers->conn); // what was answered should arrive
@@ -482,8 +363,6 @@ void rpc_server_free(struct rpc_server **server)
         free(b);
     }
     free(s->url);
-    free(s->socket_path);
-    crypto_tls_identity_free(&s->identity);
     free(s);
     *server = NULL;
 }
