@@ -9,7 +9,8 @@ enum head_fit head_compare(const struct ledger *ledger, const uint8_t hash[stati
         return ledger ? HEAD_UNREGISTERED : HEAD_FITS;
     if (!ledger)
         return HEAD_MISSING;
-    if (strcmp(ledger->epoch, backend->epoch))
+    // A backend need not remember epochs; the hash is of one epoch too.
+    if (*backend->epoch && strcmp(ledger->epoch, backend->epoch))
         return HEAD_EPOCH;
     if (ledger->sequence < backend->sequence)
         return HEAD_BEHIND;

@@ -6,7 +6,7 @@
 
 struct head {
     bool present;
-    char epoch[LEDGER_EPOCH_LEN + 1];
+    char epoch[LEDGER_EPOCH_LEN + 1]; // "": the backend does not say
     uint64_t sequence;
     uint8_t hash[32]; // SHA-256 of the ledger
 };
