@@ -39,21 +39,24 @@ install_packages() {
     done
     [ -n "$missing" ] || return 0
     say "installing:$missing"
+    # shellcheck disable=SC2086
+    (apt_install $missing) || die "apt-get could not install:$missing"
+}
+
+# In a subshell: it leaves nothing behind, interrupted or not.
+apt_install() {
     # prometheus is wanted for promtool alone: nothing of what is installed may start a service.
     policy=/usr/sbin/policy-rc.d
-    made_policy=
     if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-        as_root chmod 755 "$policy"
-        made_policy=1
+        trap 'as_root rm -f "$policy"' EXIT
+        trap 'exit 1' HUP INT TERM
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null &&
+            as_root chmod 755 "$policy" || return
     fi
-    ok=1
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null || ok=
-    # shellcheck disable=SC2086
-    [ -z "$ok" ] || as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
-        --no-install-recommends $missing >/dev/null || ok=
-    [ -z "$made_policy" ] || as_root rm -f "$policy"
-    [ -n "$ok" ] || die "apt-get could not install:$missing"
+    # Debian's own timers, or another of these scripts, may be installing at this moment.
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+            -o DPkg::Lock::Timeout=600 "$@" >/dev/null
 }
 
 # build DIR [meson option…]
