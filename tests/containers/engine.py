@@ -173,8 +173,11 @@ class Engine:
 
     def close(self):
         self.stop()
+        # dockerd leaves the mount of the network namespace that it was in.
+        for mount in self.folder.glob("run/netns/*"):
+            run("umount", mount, check=False)
         if not self.kept:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder)
 
     def docker(self, *arguments, **more):
         return run("docker", *arguments, env=self.env, **more)
@@ -182,8 +185,8 @@ class Engine:
     def inspect(self, thing):
         return json.loads(self.docker("inspect", thing).stdout)[0]
 
-    def build(self, target, tag, context=ROOT):
-        self.docker("build", "--network", "host", "--build-arg", "BASE_IMAGE=berth/base",
+    def build(self, target, tag, context=ROOT, *more):
+        self.docker("build", "--network", "host", "--build-arg", "BASE_IMAGE=berth/base", *more,
                     "--target", target, "-t", tag, context, timeout=600)
 
     def layers(self, image):
