@@ -119,6 +119,18 @@ static bool written(const struct config_reader *r, const char *path)
     return false;
 }
 
+// The line of the later one of two keys, or 0.
+static size_t line_of(const struct config_reader *r, const char *one, const char *other)
+{
+    size_t line = 0;
+    for (size_t i = 0; i < config_keys_len; i++) {
+        if ((!strcmp(config_keys[i].path, one) || !strcmp(config_keys[i].path, other)) &&
+            r->lines[i] > line)
+            line = r->lines[i];
+    }
+    return line;
+}
+
 static void check_whole(struct config_reader *r)
 {
     static const char *const https[] = {"serve.licenses.tls.certificate", "serve.licenses.tls.key"};
@@ -128,9 +140,10 @@ static void check_whole(struct config_reader *r)
                          https[i]);
     }
     if (written(r, "serve.admin.tls.certificate") != written(r, "serve.admin.tls.key"))
-        config_fault(r, 0, "serve.admin.tls: needs both certificate and key, or neither");
+        config_fault(r, line_of(r, "serve.admin.tls.certificate", "serve.admin.tls.key"),
+                     "serve.admin.tls: needs both certificate and key, or neither");
     if (written(r, "trust.server_license") == written(r, "trust.dongle"))
-        config_fault(r, 0,
+        config_fault(r, line_of(r, "trust.server_license", "trust.dongle"),
                      "trust: exactly one of server_license (Cloud-Ready) and dongle "
                      "(On-Premises) must be given");
     const char *const urls[] = {r->config->rpc.pool, r->config->rpc.trust, r->config->rpc.borrow};
@@ -142,7 +155,8 @@ static void check_whole(struct config_reader *r)
                          urls[i]);
     }
     if (vendor_ca_compiled_in && written(r, "trust.vendor_ca"))
-        config_fault(r, 0, "trust.vendor_ca: is not allowed, the vendor's CA is compiled in");
+        config_fault(r, line_of(r, "trust.vendor_ca", ""),
+                     "trust.vendor_ca: is not allowed, the vendor's CA is compiled in");
     if (!vendor_ca_compiled_in && !written(r, "trust.vendor_ca"))
         config_fault(r, 0, "trust.vendor_ca: is missing; the file of the vendor's CA certificate");
 }
@@ -182,6 +196,7 @@ int config_parse(struct config **out, const char *file, const char *base, const 
     struct config_reader r = {.file = file, .base = base};
     r.config = config_must(calloc(1, sizeof *r.config));
     r.seen = config_must(calloc(config_keys_len, sizeof *r.seen));
+    r.lines = config_must(calloc(config_keys_len, sizeof *r.lines));
     r.config->file = config_must(strdup(file));
     apply_defaults(&r);
     config_yaml_read(&r, text, len);
@@ -193,6 +208,7 @@ int config_parse(struct config **out, const char *file, const char *base, const 
     if (!r.broken)
         check_whole(&r);
     free(r.seen);
+    free(r.lines);
     int result = 0;
     if (r.faults_len > FAULTS_MAX)
         buf_printf(&r.faults, "\n%s: and %u more", file, r.faults_len - FAULTS_MAX);
@@ -206,16 +222,27 @@ int config_parse(struct config **out, const char *file, const char *base, const 
     return result;
 }
 
+static void add_default_path(struct buf *out)
+{
+    char *folder = executable_folder();
+    buf_printf(out, "%s/config.yaml", folder);
+    free(folder);
+}
+
+bool config_lies_beside(void)
+{
+    BUF_CLEANUP struct buf file = {0};
+    add_default_path(&file);
+    return !access(file.data, F_OK);
+}
+
 int config_load(struct config **out, const char *path, struct error *err)
 {
     BUF_CLEANUP struct buf file = {0};
-    if (path) {
+    if (path)
         buf_add_str(&file, path);
-    } else {
-        char *folder = executable_folder();
-        buf_printf(&file, "%s/config.yaml", folder);
-        free(folder);
-    }
+    else
+        add_default_path(&file);
     BUF_CLEANUP struct buf text = {0};
     int r = read_file(file.data, &text, err);
     if (r)

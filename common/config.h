@@ -82,6 +82,8 @@ struct config {
 // the executable. 0, or -errno with all faults found (up to 20), one a line:
 //     config.yaml:12: sessions.revalidation_interval: "2 weeks" is too long (1 s to 24 h)
 int config_load(struct config **out, const char *path, struct error *err);
+// Whether config.yaml lies next to the executable: commands that can do without take it if it does.
+bool config_lies_beside(void);
 // The same from memory: `file` is the name for messages, `base` the folder that paths resolve
 // against.
 int config_parse(struct config **out, const char *file, const char *base, const char *text,

@@ -38,7 +38,8 @@ struct config_reader {
     const char *base; // folder that written paths resolve against
     struct buf faults;
     unsigned faults_len;
-    bool *seen; // per key: written in the file or the environment
+    bool *seen;    // per key: written in the file or the environment
+    size_t *lines; // per key: where in the file, or 0
     bool broken; // the file could not be read to its end
 };
 

@@ -85,7 +85,26 @@ static size_t distance(const char *a, const char *b)
     return row[m];
 }
 
-static void report_unknown(struct walk *w, const char *path, size_t line)
+// The names that may stand in the group with this path ("": the whole file).
+static void add_allowed(struct buf *out, const char *group)
+{
+    size_t len = strlen(group), skip = len ? len + 1 : 0, last_len = 0;
+    const char *last = "";
+    for (size_t i = 0; i < config_keys_len; i++) {
+        const char *path = config_keys[i].path;
+        if (strncmp(path, group, len) != 0 || (len && path[len] != '.'))
+            continue;
+        const char *name = path + skip;
+        size_t name_len = strcspn(name, ".");
+        if (name_len == last_len && !strncmp(name, last, name_len))
+            continue; // keys of one group stand together in the table
+        buf_printf(out, "%s%.*s", last_len ? ", " : "", (int)name_len, name);
+        last = name;
+        last_len = name_len;
+    }
+}
+
+static void report_unknown(struct walk *w, const char *group, const char *path, size_t line)
 {
     const char *nearest = NULL;
     size_t best = 4; // farther away it is no typing error
@@ -96,8 +115,11 @@ static void report_unknown(struct walk *w, const char *path, size_t line)
             nearest = config_keys[i].path;
         }
     }
-    config_fault(w->reader, line, "%s: no such key%s%s%s", path, nearest ? " (did you mean " : "",
-                 nearest ? nearest : "", nearest ? "?)" : "");
+    BUF_CLEANUP struct buf allowed = {0};
+    add_allowed(&allowed, group);
+    config_fault(w->reader, line, "%s: no such key%s%s%s; allowed here: %s", path,
+                 nearest ? " (did you mean " : "", nearest ? nearest : "", nearest ? "?)" : "",
+                 allowed.data);
 }
 
 static const struct config_key *find_key(const char *path, bool *is_section)
@@ -185,8 +207,8 @@ static void read_value(struct walk *w, const struct config_key *key)
 {
     bool list = key->type == CONFIG_STRINGS || key->type == CONFIG_PATHS;
     size_t line = event_line(w);
-    bool *seen = &w->reader->seen[key - config_keys];
-    *seen = true;
+    w->reader->seen[key - config_keys] = true;
+    w->reader->lines[key - config_keys] = line;
     if (key->type == CONFIG_PRESENT) {
         if (w->event.type == YAML_MAPPING_START_EVENT) {
             config_set(w->reader, key, "", line);
@@ -247,7 +269,7 @@ static void read_mapping(struct walk *w, const char *prefix, int depth)
         } else if (key) {
             read_value(w, key);
         } else if (!section) {
-            report_unknown(w, path, line);
+            report_unknown(w, prefix, path, line);
             skip_value(w);
         } else if (w->event.type == YAML_MAPPING_START_EVENT && depth < DEPTH_MAX) {
             read_mapping(w, path, depth + 1);

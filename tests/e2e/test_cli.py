@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -52,6 +53,20 @@ def test_check_license(site):
     assert done.returncode == 0, done.stdout + done.stderr
     done = site.berth("check-license", good, bad, "-c", site.config, check=False)
     assert done.returncode == 1 and "signature" in done.stdout + done.stderr, (done.stdout, ca)
+
+
+def test_the_configuration_next_to_the_executable(site):
+    """Commands take it too, where they are not told where the server is."""
+    good = site.license("good")
+    own = site.folder / "berth"
+    shutil.copy(BUILD / "berth", own)
+    assert run(own, "licenses", check=False).returncode == 2
+    assert run(own, "check-license", good, check=False).returncode == 1
+    site.configure()
+    assert run(own, "check-license", good, check=False).returncode == 0
+    assert run(own, "licenses", check=False).returncode == 3
+    site.start()
+    assert "24.11" in run(own, "licenses").stdout and "valid" in run(own, "status").stdout
 
 
 def test_status_licenses_sessions(site):

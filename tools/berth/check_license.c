@@ -50,7 +50,8 @@ static int read_arguments(struct trust_source *t, int argc, char **argv)
 
 static int read_config(struct trust_source *t, struct error *err)
 {
-    if (!t->config_file)
+    bool told = t->ca || t->server_license;
+    if (!t->config_file && (told || !config_lies_beside()))
         return 0;
     int r = config_load(&t->config, t->config_file, err);
     if (r)

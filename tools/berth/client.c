@@ -100,7 +100,7 @@ int client_init(struct client *client, int argc, char **argv, struct client_opti
         fprintf(stderr, "berth %s: unknown argument \"%s\"\n", client->name, argv[optind]);
         return BERTH_USAGE;
     }
-    if (config) {
+    if (config || (!client->server && config_lies_beside())) {
         int status = load_config(client, config);
         if (status)
             return status;

@@ -6,7 +6,8 @@
 // Of every command that asks a server.
 #define CLIENT_USAGE                                                                               \
     "  --ca FILE     certificate (PEM) that the server's certificate is checked against\n"         \
-    "  -c FILE       configuration file of a server on this machine\n"
+    "  -c FILE       configuration file of a server on this machine; default, without --server:\n" \
+    "                config.yaml next to the executable, if there is one\n"
 
 static const struct command commands[] = {
     {"serve", "runs the server: trust, pool, borrow and gateway under one supervisor",
