@@ -1,34 +1,6 @@
-#include "common/core/http_framing.h"
+#include "common/core/http_framing_internal.h"
 
 #include "common/core/text.h"
-
-#include <string.h>
-
-enum state {
-    START,
-    START_LF,
-    METHOD,
-    TARGET,
-    TARGET_PERCENT,
-    TARGET_PERCENT_0,
-    VERSION,
-    LINE_LF,
-    FIELD_START,
-    FIELD_NAME,
-    VALUE_START,
-    VALUE,
-    VALUE_LF,
-    END_LF,
-    BODY_LENGTH,
-    CHUNK_SIZE,
-    CHUNK_EXTENSION,
-    CHUNK_SIZE_LF,
-    CHUNK_DATA,
-    CHUNK_DATA_CR,
-    CHUNK_DATA_LF,
-};
-
-enum field { OTHER, HOST, CONTENT_LENGTH, TRANSFER_ENCODING, COOKIE };
 
 #define CHUNK_LINE_MAX 256
 
@@ -37,44 +9,20 @@ void http_framing_init(struct http_framing *f)
     *f = (struct http_framing){.state = START};
 }
 
-// Bytes that change nothing but a count, in a name, in a value, in a target ('%' is looked at).
-enum { IN_NAME = 1, IN_VALUE = 2, IN_TARGET = 4 };
-
-#define V IN_VALUE
-#define T (IN_VALUE | IN_TARGET)
-#define N (IN_VALUE | IN_TARGET | IN_NAME)
-static const uint8_t classes[256] = {
-    [' '] = V, ['!'] = N, T, N, N, V | IN_NAME, N, N, T, T, N, N, T, N, N, T,
-    ['0'] = N, N,         N, N, N, N,           N, N, N, N, T, T, T, T, T, T,
-    ['@'] = T, N,         N, N, N, N,           N, N, N, N, N, N, N, N, N, N,
-    ['P'] = N, N,         N, N, N, N,           N, N, N, N, N, T, T, T, N, N,
-    ['`'] = N, N,         N, N, N, N,           N, N, N, N, N, N, N, N, N, N,
-    ['p'] = N, N,         N, N, N, N,           N, N, N, N, N, T, N, T, N, [0x80 ... 0xff] = V,
-};
-#undef V
-#undef T
-#undef N
-
-static bool is_token(uint8_t c)
-{
-    return classes[c] & IN_NAME;
-}
-
-static void refuse(struct http_framing *f, enum http_refusal r)
+void http_framing_refuse(struct http_framing *f, enum http_refusal r)
 {
     f->phase = HTTP_PHASE_REFUSED;
     f->refusal = r;
 }
 
-// Control characters have a name of their own where they are known attacks.
-static void refuse_byte(struct http_framing *f, uint8_t c, enum http_refusal otherwise)
+void http_framing_refuse_byte(struct http_framing *f, uint8_t c, enum http_refusal otherwise)
 {
     if (c == 0)
-        refuse(f, HTTP_REFUSAL_NUL);
+        http_framing_refuse(f, HTTP_REFUSAL_NUL);
     else if (c == '\n' || c == '\r')
-        refuse(f, HTTP_REFUSAL_LINE_END);
+        http_framing_refuse(f, HTTP_REFUSAL_LINE_END);
     else
-        refuse(f, otherwise);
+        http_framing_refuse(f, otherwise);
 }
 
 static void request_begin(struct http_framing *f)
@@ -84,230 +32,12 @@ static void request_begin(struct http_framing *f)
         .phase = HTTP_PHASE_HEADER, .state = METHOD, .requests = requests, .headers = headers};
 }
 
-static void request_end(struct http_framing *f)
+void http_framing_request_end(struct http_framing *f)
 {
     f->requests++;
     f->phase = HTTP_PHASE_IDLE;
     f->state = START;
     f->empty_lines = 0;
-}
-
-static void token_add(struct http_framing *f, uint8_t c)
-{
-    // Longer than all that matter: it stays full and matches nothing.
-    if (f->token_len < sizeof f->token)
-        f->token[f->token_len++] = (char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
-}
-
-static bool token_is(const struct http_framing *f, const char *s)
-{
-    return strlen(s) == f->token_len && !memcmp(f->token, s, f->token_len);
-}
-
-// ---- request line ----
-
-static void version_end(struct http_framing *f)
-{
-    if (token_is(f, "http/1.1"))
-        f->http11 = true;
-    else if (!token_is(f, "http/1.0"))
-        refuse(f, HTTP_REFUSAL_VERSION);
-    f->state = LINE_LF;
-}
-
-static void target_byte(struct http_framing *f, uint8_t c)
-{
-    if (c == ' ') {
-        if (f->token_len == 0) {
-            refuse(f, HTTP_REFUSAL_REQUEST_LINE);
-            return;
-        }
-        f->token_len = 0;
-        f->state = VERSION;
-    } else if (c <= 0x20 || c >= 0x7f) {
-        refuse_byte(f, c, HTTP_REFUSAL_REQUEST_LINE);
-    } else {
-        f->token_len = 1; // not empty
-        // %00 becomes a NUL when the target is decoded.
-        if (f->state == TARGET_PERCENT_0 && c == '0')
-            refuse(f, HTTP_REFUSAL_NUL);
-        else if (f->state == TARGET_PERCENT && c == '0')
-            f->state = TARGET_PERCENT_0;
-        else
-            f->state = c == '%' ? TARGET_PERCENT : TARGET;
-    }
-}
-
-static void request_line_byte(struct http_framing *f, uint8_t c)
-{
-    switch (f->state) {
-    case METHOD:
-        if (c == ' ' && f->token_len) {
-            f->token_len = 0;
-            f->state = TARGET;
-        } else if (is_token(c) && f->token_len < sizeof f->token) {
-            token_add(f, c);
-        } else {
-            refuse_byte(f, c, HTTP_REFUSAL_REQUEST_LINE);
-        }
-        break;
-    case VERSION:
-        if (c == '\r')
-            version_end(f);
-        else if (c <= 0x20 || c >= 0x7f)
-            refuse_byte(f, c, HTTP_REFUSAL_REQUEST_LINE);
-        else
-            token_add(f, c);
-        break;
-    case LINE_LF:
-        if (c == '\n')
-            f->state = FIELD_START;
-        else
-            refuse(f, HTTP_REFUSAL_LINE_END);
-        break;
-    default:
-        target_byte(f, c);
-    }
-}
-
-// ---- fields ----
-
-static void name_end(struct http_framing *f, const struct http_framing_limits *limits)
-{
-    f->field = token_is(f, "host")                ? HOST
-               : token_is(f, "content-length")    ? CONTENT_LENGTH
-               : token_is(f, "transfer-encoding") ? TRANSFER_ENCODING
-               : token_is(f, "cookie")            ? COOKIE
-                                                  : OTHER;
-    f->fields++;
-    f->cost += limits->field_cost;
-    if (f->field == COOKIE)
-        f->cost += limits->field_cost;
-    f->token_len = 0;
-    f->value_ended = false;
-    f->state = VALUE_START;
-    if (f->trailer && f->field != OTHER) {
-        refuse(f, HTTP_REFUSAL_FIELD);
-    } else if (f->field == HOST && f->hosts++) {
-        refuse(f, HTTP_REFUSAL_HOST);
-    } else if (f->field == CONTENT_LENGTH) {
-        f->remaining = 0;
-        f->digits = 0;
-        if (f->lengths++)
-            refuse(f, HTTP_REFUSAL_LENGTH);
-    } else if (f->field == TRANSFER_ENCODING && f->encodings++) {
-        refuse(f, HTTP_REFUSAL_TRANSFER_ENCODING);
-    }
-}
-
-static void value_byte(struct http_framing *f, const struct http_framing_limits *limits, uint8_t c)
-{
-    bool blank = c == ' ' || c == '\t';
-    if (f->field == CONTENT_LENGTH) {
-        if (blank) {
-            f->value_ended = f->digits > 0;
-        } else if (c < '0' || c > '9' || f->value_ended || f->digits >= 18) {
-            refuse(f, HTTP_REFUSAL_LENGTH);
-        } else {
-            f->remaining = f->remaining * 10 + (c - '0');
-            f->digits++;
-        }
-    } else if (f->field == TRANSFER_ENCODING) {
-        if (blank)
-            f->value_ended = f->token_len > 0;
-        else if (f->value_ended)
-            refuse(f, HTTP_REFUSAL_TRANSFER_ENCODING);
-        else
-            token_add(f, c);
-    } else if (f->field == COOKIE) {
-        f->cost += 1 + (c == ';' ? limits->field_cost : 0);
-    }
-}
-
-static void value_end(struct http_framing *f)
-{
-    f->state = VALUE_LF;
-    if (f->field == CONTENT_LENGTH && !f->digits) {
-        refuse(f, HTTP_REFUSAL_LENGTH);
-    } else if (f->field == TRANSFER_ENCODING) {
-        f->chunked = token_is(f, "chunked");
-        if (!f->chunked)
-            refuse(f, HTTP_REFUSAL_TRANSFER_ENCODING);
-    }
-}
-
-static void header_end(struct http_framing *f, const struct http_framing_limits *limits)
-{
-    if (f->trailer) {
-        request_end(f);
-        return;
-    }
-    if (f->encodings && f->lengths)
-        refuse(f, HTTP_REFUSAL_LENGTH_AND_CHUNKED);
-    else if (f->encodings && !f->http11)
-        refuse(f, HTTP_REFUSAL_TRANSFER_ENCODING);
-    else if (f->http11 && !f->hosts)
-        refuse(f, HTTP_REFUSAL_HOST);
-    else if (f->lengths && f->remaining > limits->body_bytes)
-        refuse(f, HTTP_REFUSAL_BODY_TOO_LARGE);
-    if (f->phase == HTTP_PHASE_REFUSED)
-        return;
-    f->headers++;
-    f->phase = HTTP_PHASE_BODY;
-    f->digits = 0;
-    if (f->chunked) {
-        f->remaining = 0;
-        f->state = CHUNK_SIZE;
-    } else if (f->remaining) {
-        f->state = BODY_LENGTH;
-    } else {
-        request_end(f);
-    }
-}
-
-static void field_byte(struct http_framing *f, const struct http_framing_limits *limits, uint8_t c)
-{
-    switch (f->state) {
-    case FIELD_START:
-        f->token_len = 0;
-        if (c == '\r') {
-            f->state = END_LF;
-            break;
-        }
-        f->state = FIELD_NAME; // a blank (a folded line) is no token
-        // fall through
-    case FIELD_NAME:
-        if (c == ':' && f->token_len)
-            name_end(f, limits);
-        else if (is_token(c))
-            token_add(f, c);
-        else if (c == '\r')
-            refuse(f, HTTP_REFUSAL_FIELD); // a line without a colon
-        else
-            refuse_byte(f, c, HTTP_REFUSAL_FIELD);
-        break;
-    case VALUE_START:
-    case VALUE:
-        f->state = VALUE;
-        if (c == '\r')
-            value_end(f);
-        else if ((c < 0x20 && c != '\t') || c == 0x7f)
-            refuse_byte(f, c, HTTP_REFUSAL_FIELD);
-        else
-            value_byte(f, limits, c);
-        break;
-    case VALUE_LF:
-        if (c == '\n')
-            f->state = FIELD_START;
-        else
-            refuse(f, HTTP_REFUSAL_LINE_END);
-        break;
-    default: // END_LF
-        if (c == '\n')
-            header_end(f, limits);
-        else
-            refuse(f, HTTP_REFUSAL_LINE_END);
-    }
 }
 
 // ---- chunks ----
@@ -319,7 +49,7 @@ static void chunk_size_end(struct http_framing *f, const struct http_framing_lim
         f->trailer = true;
         f->state = FIELD_START;
     } else if (f->remaining > limits->body_bytes - f->body_bytes) {
-        refuse(f, HTTP_REFUSAL_BODY_TOO_LARGE);
+        http_framing_refuse(f, HTTP_REFUSAL_BODY_TOO_LARGE);
     } else {
         f->body_bytes += f->remaining;
         f->state = CHUNK_DATA;
@@ -341,32 +71,32 @@ static void chunk_byte(struct http_framing *f, const struct http_framing_limits 
             f->token_len = 0;
             f->state = CHUNK_EXTENSION;
         } else {
-            refuse_byte(f, c, HTTP_REFUSAL_CHUNK);
+            http_framing_refuse_byte(f, c, HTTP_REFUSAL_CHUNK);
         }
         break;
     case CHUNK_EXTENSION:
         if (c == '\r')
             f->state = CHUNK_SIZE_LF;
         else if ((c < 0x20 && c != '\t') || c >= 0x7f || ++f->token_len == CHUNK_LINE_MAX - 1)
-            refuse_byte(f, c, HTTP_REFUSAL_CHUNK);
+            http_framing_refuse_byte(f, c, HTTP_REFUSAL_CHUNK);
         break;
     case CHUNK_SIZE_LF:
         if (c == '\n')
             chunk_size_end(f, limits);
         else
-            refuse(f, HTTP_REFUSAL_LINE_END);
+            http_framing_refuse(f, HTTP_REFUSAL_LINE_END);
         break;
     case CHUNK_DATA_CR:
         if (c == '\r')
             f->state = CHUNK_DATA_LF;
         else
-            refuse_byte(f, c, HTTP_REFUSAL_CHUNK);
+            http_framing_refuse_byte(f, c, HTTP_REFUSAL_CHUNK);
         break;
     default: // CHUNK_DATA_LF
         if (c == '\n')
             f->state = CHUNK_SIZE;
         else
-            refuse(f, HTTP_REFUSAL_LINE_END);
+            http_framing_refuse(f, HTTP_REFUSAL_LINE_END);
     }
 }
 
@@ -378,69 +108,14 @@ static void start_byte(struct http_framing *f, uint8_t c)
     if (f->state == START_LF) {
         f->state = START;
         if (c != '\n')
-            refuse(f, HTTP_REFUSAL_LINE_END);
+            http_framing_refuse(f, HTTP_REFUSAL_LINE_END);
     } else if (c == '\r' && !f->empty_lines) {
         f->empty_lines = 1;
         f->state = START_LF;
     } else {
         request_begin(f);
-        request_line_byte(f, c);
+        http_framing_request_line_byte(f, c);
     }
-}
-
-static void header_byte(struct http_framing *f, const struct http_framing_limits *limits, uint8_t c)
-{
-    f->header_bytes++;
-    f->cost++;
-    if (f->state < FIELD_START)
-        request_line_byte(f, c);
-    else
-        field_byte(f, limits, c);
-    if (f->phase != HTTP_PHASE_REFUSED &&
-        (f->header_bytes > limits->header_bytes || f->fields > limits->fields ||
-         (limits->header_cost && f->cost > limits->header_cost)))
-        refuse(f, HTTP_REFUSAL_HEADER_TOO_LARGE);
-}
-
-static uint8_t plain_class(const struct http_framing *f)
-{
-    switch (f->state) {
-    case FIELD_NAME:
-        return IN_NAME;
-    case VALUE:
-        return f->field == OTHER || f->field == HOST ? IN_VALUE : 0;
-    case TARGET:
-        return f->token_len ? IN_TARGET : 0;
-    default:
-        return 0;
-    }
-}
-
-// Plain bytes, which is most of a header, are counted at once. Stops before a limit is reached, so
-// that the byte that breaks it is looked at by itself.
-static size_t plain_skip(struct http_framing *f, const struct http_framing_limits *limits,
-                         const uint8_t *data, size_t len)
-{
-    uint8_t class = plain_class(f);
-    if (!class)
-        return 0;
-    size_t room = limits->header_bytes - f->header_bytes;
-    if (limits->header_cost && limits->header_cost - f->cost < room)
-        room = limits->header_cost - f->cost;
-    if (len > room)
-        len = room;
-    size_t n = 0;
-    while (n < len && classes[data[n]] & class)
-        n++;
-    for (size_t i = 0; class == IN_NAME && i < n; i++)
-        token_add(f, data[i]);
-    if (class == IN_VALUE && len - n >= 2 && data[n] == '\r' && data[n + 1] == '\n') {
-        f->state = FIELD_START; // such a value needs no end
-        n += 2;
-    }
-    f->header_bytes += (uint32_t)n;
-    f->cost += (uint32_t)n;
-    return n;
 }
 
 static size_t body_skip(struct http_framing *f, size_t len)
@@ -449,7 +124,7 @@ static size_t body_skip(struct http_framing *f, size_t len)
     f->remaining -= n;
     if (!f->remaining) {
         if (f->state == BODY_LENGTH)
-            request_end(f);
+            http_framing_request_end(f);
         else
             f->state = CHUNK_DATA_CR;
     }
@@ -465,7 +140,7 @@ size_t http_framing_feed(struct http_framing *f, const struct http_framing_limit
             i += body_skip(f, len - i);
             continue;
         }
-        size_t plain = plain_skip(f, limits, data + i, len - i);
+        size_t plain = http_framing_header_skip(f, limits, data + i, len - i);
         if (plain) {
             i += plain;
             continue;
@@ -477,7 +152,7 @@ size_t http_framing_feed(struct http_framing *f, const struct http_framing_limit
         } else if (f->state >= CHUNK_SIZE) {
             chunk_byte(f, limits, c);
         } else {
-            header_byte(f, limits, c);
+            http_framing_header_byte(f, limits, c);
         }
         i++;
     }
