@@ -89,9 +89,7 @@ struct http_request {
     int status;
     bool dispatched, owes_answer, answered, queued;
     size_t sent; // of the answer, with what libmicrohttpd put before it
-    struct mono_time started, received;
-    void *data;
-    void (*data_free)(void *data);
+    struct mono_time received;
     char address[INET6_ADDRSTRLEN];
     char method[32];
     struct buf path, body;

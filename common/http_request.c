@@ -26,8 +26,6 @@ static void request_unref(struct http_request *r, struct http_server *s)
 {
     if (--r->refs)
         return;
-    if (r->data_free)
-        r->data_free(r->data);
     if (!s || s->spare_len >= SPARE_MAX ||
         r->path.cap + r->body.cap + r->answer.cap > SPARE_BYTES_MAX) {
         request_free(r);
@@ -72,8 +70,7 @@ static struct http_request *request_new(struct http_conn *c, const char *method,
                                .answer = r->answer,
                                .refs = 1,
                                .server = s,
-                               .conn = c,
-                               .started = c->header_began};
+                               .conn = c};
     buf_add_str(&r->path, url);
     size_t len = strlen(method);
     memcpy(r->method, method, len < sizeof r->method ? len : sizeof r->method - 1);
@@ -277,11 +274,6 @@ void http_request_completed(void *cls, struct MHD_Connection *mhd, void **contex
 
 // ---- for handlers ----
 
-const char *http_request_method(const struct http_request *r)
-{
-    return r->method;
-}
-
 const char *http_request_path(const struct http_request *r)
 {
     return r->path.data;
@@ -314,22 +306,4 @@ const uint8_t *http_request_client_cert(const struct http_request *r, size_t *le
         return NULL;
     *len = peers[0].size;
     return peers[0].data;
-}
-
-struct mono_time http_request_started(const struct http_request *r)
-{
-    return r->started;
-}
-
-void http_request_set_data(struct http_request *r, void *data, void (*free_fn)(void *data))
-{
-    if (r->data_free)
-        r->data_free(r->data);
-    r->data = data;
-    r->data_free = free_fn;
-}
-
-void *http_request_data(const struct http_request *r)
-{
-    return r->data;
 }

@@ -71,17 +71,12 @@ void http_server_drain(struct http_server *s, struct mono_time deadline, void (*
                        void *ctx);
 void http_server_free(struct http_server **s);
 
-const char *http_request_method(const struct http_request *r);
 const char *http_request_path(const struct http_request *r);
 const char *http_request_header(const struct http_request *r, const char *name); // NULL: absent
 const char *http_request_body(const struct http_request *r, size_t *len);
 const char *http_request_address(const struct http_request *r); // of the peer, without port
 // DER of the client's verified certificate; NULL: none was presented.
 const uint8_t *http_request_client_cert(const struct http_request *r, size_t *len);
-struct mono_time http_request_started(const struct http_request *r);
-// What the handler wants to keep with the request; freed by itself.
-void http_request_set_data(struct http_request *r, void *data, void (*free_fn)(void *data));
-void *http_request_data(const struct http_request *r);
 
 struct http_header {
     const char *name, *value;

@@ -39,8 +39,3 @@ const struct error_kind *error_kind_of(int code)
     }
     return &kinds[0];
 }
-
-size_t error_kind_index(const struct error_kind *kind)
-{
-    return (size_t)(kind - kinds);
-}

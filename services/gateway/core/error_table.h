@@ -27,5 +27,3 @@ struct error_kind {
 
 // Never NULL: a code that is not in the table is an internal error.
 const struct error_kind *error_kind_of(int code);
-// 0 … ERROR_KINDS - 1, for tables beside this one.
-size_t error_kind_index(const struct error_kind *kind);

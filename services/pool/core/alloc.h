@@ -2,7 +2,6 @@
 #pragma once
 
 #include <stdlib.h>
-#include <string.h>
 
 static inline void *alloc_checked(void *p)
 {
@@ -19,9 +18,4 @@ static inline void *alloc_zeroed(size_t n, size_t bytes)
 static inline void *alloc_resized(void *old, size_t n, size_t bytes)
 {
     return alloc_checked(reallocarray(old, n ? n : 1, bytes));
-}
-
-static inline char *alloc_string(const char *s)
-{
-    return alloc_checked(strdup(s));
 }

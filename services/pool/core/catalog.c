@@ -3,6 +3,7 @@
 #include "services/pool/core/alloc.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define BUCKETS_MIN 64
 

@@ -2,6 +2,8 @@
 
 #include "services/pool/core/alloc.h"
 
+#include <string.h>
+
 void classes_init(struct classes *c, const struct siphash_key *key)
 {
     *c = (struct classes){.key = *key};

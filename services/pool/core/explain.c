@@ -2,6 +2,8 @@
 #include "services/pool/core/alloc.h"
 #include "services/pool/core/classes.h"
 
+#include <string.h>
+
 static struct miss license_miss(const struct license *l, uint32_t number, const struct plan *plan)
 {
     const struct license_record *r = license_in_force(l);

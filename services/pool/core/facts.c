@@ -2,6 +2,8 @@
 
 #include "services/pool/core/alloc.h"
 
+#include <string.h>
+
 // u16 size of all, u8 which strings are there, u8 edition, u16 modules, four varints, the strings
 // with their NUL. Numbers of two bytes are little-endian.
 #define HEAD_BYTES 6

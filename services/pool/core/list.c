@@ -2,6 +2,8 @@
 #include "services/pool/core/alloc.h"
 #include "services/pool/core/pool_internal.h"
 
+#include <string.h>
+
 size_t pool_license_count(struct pool *p, struct pool_now now)
 {
     pool_advance(p, &now);

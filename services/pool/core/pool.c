@@ -2,6 +2,8 @@
 
 #include "services/pool/core/alloc.h"
 
+#include <string.h>
+
 // A refused request frees due sessions in portions and tries again after each; and no more than
 // this many at once, so that others do not wait for it.
 #define SWEEP_PORTION 512

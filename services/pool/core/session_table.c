@@ -2,6 +2,8 @@
 
 #include "services/pool/core/alloc.h"
 
+#include <string.h>
+
 #define SEGMENT_SHIFT 12
 #define SEGMENT_BUCKETS (1u << SEGMENT_SHIFT)
 #define CHUNK_SESSIONS (1u << SESSION_CHUNK_SHIFT)

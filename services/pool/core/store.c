@@ -10,6 +10,7 @@
 #include "services/pool/core/pool_internal.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define MAGIC "BERTHSES"
 #define FORMAT 1

@@ -2,6 +2,8 @@
 
 #include "services/pool/core/alloc.h"
 
+#include <string.h>
+
 void tombs_init(struct tombs *t)
 {
     t->slots = alloc_zeroed((size_t)TOMB_SETS * TOMB_WAYS, sizeof *t->slots);
