@@ -75,7 +75,7 @@ def test_init_layout(own):
     names = certificate(own / "cloud" / "cloud.pem").extensions.get_extension_for_class(
         x509.SubjectAlternativeName).value
     assert set(names.get_values_for_type(x509.DNSName)) == {"localhost", "cloud.example.com"}
-    assert {str(a) for a in names.get_values_for_type(x509.IPAddress)} == {"127.0.0.1", "::1"}
+    assert {str(a) for a in names.get_values_for_type(x509.IPAddress)} == {"127.0.0.1"}
 
 
 def test_init_never_overwrites(own):
@@ -199,10 +199,13 @@ def test_license_file(own, tmp_path):
                       "modules": "fc12", "count": "5", "server-id": "BERTH-1",
                       "issued": "2026-11-24T08:00:00Z", "valid-from": "2026-01-01T00:00:00Z",
                       "valid-until": "2027-11-25T00:00:00Z"}
-    before = out.read_bytes()
-    done = vendor(*license_arguments(own, out), check=False)
-    assert done.returncode == 1 and "not overwritten" in done.stderr
-    assert out.read_bytes() == before
+    vendor(*license_arguments(own, out, count="4"))  # issued anew: in its place
+    assert "\ncount: 4\n" in out.read_text() and stat.S_IMODE(out.stat().st_mode) == 0o644
+    for other in own / "license-key.key", own / "license-keys.txt":
+        before = other.read_bytes()
+        done = vendor(*license_arguments(own, other), check=False)
+        assert done.returncode == 1 and "not overwritten" in done.stderr
+        assert other.read_bytes() == before
 
 
 @pytest.mark.parametrize("change, word", [

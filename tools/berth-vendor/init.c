@@ -94,8 +94,8 @@ static int save_cloud(const struct vendor *vendor, const struct crypto_key *key,
 
 static int make_cloud(struct vendor *vendor, const struct option_value *given, struct error *err)
 {
-    const char *names[OPTION_VALUES_MAX + 4] = {"localhost", "127.0.0.1", "::1"};
-    memcpy(names + 3, given->values, given->len * sizeof *names);
+    const char *names[OPTION_VALUES_MAX + 4] = {"localhost", "127.0.0.1"};
+    memcpy(names + 2, given->values, given->len * sizeof *names);
     bool named = given->len && strlen(given->values[0]) <= 64;
     struct crypto_issue what = {
         .common_name = named ? given->values[0] : "localhost",

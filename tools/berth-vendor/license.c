@@ -5,6 +5,7 @@
 #include "common/core/buf.h"
 #include "common/core/license_block.h"
 #include "common/core/text.h"
+#include "common/files.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -179,6 +180,20 @@ static void hint_name(const char *path)
                 path);
 }
 
+// A license is issued anew at will, and servers take a file over when it is replaced. What is no
+// license file is never replaced: --out may be a slip.
+static int place_file(const char *path, const struct buf *file, struct error *err)
+{
+    char *old = NULL;
+    size_t len = 0;
+    struct error ignored = {""};
+    bool license = file_read(path, LICENSE_FILE_MAX_BYTES, &old, &len, &ignored) == 0 &&
+                   strstr(old, "-----BEGIN LICENSE-----") != NULL;
+    free(old);
+    return license ? file_replace(path, file->data, file->len, err)
+                   : file_create(path, file->data, file->len, 0644, err);
+}
+
 static int deliver(const struct option_value *options, const struct buf *block)
 {
     struct vendor vendor;
@@ -191,7 +206,7 @@ static int deliver(const struct option_value *options, const struct buf *block)
     if (!r)
         r = check_file(&file, &err);
     if (!r)
-        r = file_create(path, file.data, file.len, 0644, &err);
+        r = place_file(path, &file, &err);
     if (!r) {
         hint_name(path);
         printf("%s: %s %s %s, %s seats, for %s\n", path, option_get(options, "--feature"),
