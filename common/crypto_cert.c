@@ -228,8 +228,8 @@ static const char *const usage_oids[] = {
     [USAGE_LICENSE_KEY] = OID_LICENSE_KEY_USAGE,
 };
 
-// At any time: signatures and extensions alone. Not X509_V_FLAG_X509_STRICT: it asks for identifiers
-// and usages that plain CA tools leave out, and adds no proof.
+// At any time: signatures and extensions alone. Not X509_V_FLAG_X509_STRICT: it asks for
+// identifiers and usages that plain CA tools leave out, and adds no proof.
 static int verify_chain(X509 *x509, const struct crypto_ca *ca, const struct wall_time *at)
 {
     X509_STORE *store = X509_STORE_new();

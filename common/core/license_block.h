@@ -111,8 +111,8 @@ struct license_fields {
     struct wall_time valid_until; // WALL_MAX: unlimited
 };
 
-// LICENSE_FORMAT for a block of a higher format, else LICENSE_OK. Before its signature is checked: a
-// higher format may be signed in another way.
+// LICENSE_FORMAT for a block of a higher format, else LICENSE_OK. Before its signature is checked:
+// a higher format may be signed in another way.
 enum license_refusal license_format_check(const struct license_block *block, struct error *err);
 
 // Of a block whose signature is good.
