@@ -127,6 +127,15 @@ def test_status(server, folder, config):
     assert answer["sessions"] is None
 
 
+def test_status_without_a_verdict(server, config, monkeypatch):
+    for key, value in {"valid_license": False, "state": "invalid", "variant": None, "server_id": None,
+                       "reason": "trust unavailable", "grace_seconds_left": None, "addons": None}.items():
+        monkeypatch.setitem(PROTECTION, key, value)
+    text = berth("status", "-c", config, check=True).stdout
+    assert "server     unknown" in text and "trust unavailable" in text
+    assert "license    NOT VALID\n" in text
+
+
 @pytest.mark.parametrize("answers", [
     (500, b""), (200, b"not JSON"), (200, b""), (200, b"[]"), (200, b'{"result":1,"result":2}'),
     (200, b'{"error":{"code":1011,"message":"pool is away"}}'), (404, b""), (302, b""),

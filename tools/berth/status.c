@@ -21,7 +21,8 @@ static void print_protection(const cJSON *p)
     if (*variant)
         print_safe("variant", variant);
     printf("%-10s %s", "license", valid ? "valid" : "NOT VALID");
-    if (cJSON_HasObjectItem(p, "grace_seconds_left"))
+    // null where there is no verdict at all
+    if (cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(p, "grace_seconds_left")))
         printf(", in grace: %.0f s left", client_number(p, "grace_seconds_left"));
     putchar('\n');
     if (*reason)
