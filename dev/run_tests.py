@@ -32,12 +32,12 @@ class Count:
         self.passed = self.failed = self.skipped = 0
         self.bad = []
 
-    def add(self, name, outcome):
+    def add(self, name, outcome, why=None):
         if outcome == "passed":
             self.passed += 1
         elif outcome == "skipped":
             self.skipped += 1
-            print(f"SKIPPED {name}")
+            print(f"SKIPPED {name}" + (f": {why}" if why else ""))
         else:
             self.failed += 1
             self.bad.append(name)
@@ -47,6 +47,16 @@ class Count:
         self.failed += other.failed
         self.skipped += other.skipped
         self.bad += other.bad
+
+
+def outcome(case):
+    """Of a JUnit test case; and why, if it was skipped."""
+    if case.find("failure") is not None or case.find("error") is not None:
+        return "failed", None
+    skipped = case.find("skipped")
+    if skipped is None:
+        return "passed", None
+    return "skipped", " ".join(skipped.get("message", "").split())[:300]
 
 
 def run(command, **kwargs):
@@ -78,12 +88,7 @@ def meson_tests(count, folder, label, env=None):
     bad_before = len(count.bad)
     for suite in ElementTree.parse(log).getroot().iter("testsuite"):
         for case in suite.iter("testcase"):
-            outcome = "passed"
-            if case.find("failure") is not None or case.find("error") is not None:
-                outcome = "failed"
-            elif case.find("skipped") is not None:
-                outcome = "skipped"
-            count.add(f"{label}: {suite.get('name')} {case.get('name')}", outcome)
+            count.add(f"{label}: {suite.get('name')} {case.get('name')}", *outcome(case))
     if done.returncode and len(count.bad) == bad_before:
         count.add(f"{label}: meson test exited {done.returncode}", "failed")
     if done.returncode:
@@ -105,12 +110,7 @@ def pytest_tests(count, paths, label, workers, env=None, output=None):
             return
         cases = list(ElementTree.parse(log).getroot().iter("testcase"))
     for case in cases:
-        outcome = "passed"
-        if case.find("failure") is not None or case.find("error") is not None:
-            outcome = "failed"
-        elif case.find("skipped") is not None:
-            outcome = "skipped"
-        count.add(f"{label}: {case.get('classname')}.{case.get('name')}", outcome)
+        count.add(f"{label}: {case.get('classname')}.{case.get('name')}", *outcome(case))
 
 
 def unit(count):
