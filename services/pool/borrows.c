@@ -89,8 +89,8 @@ static bool read_seat(const Berth__BorrowedSeat *seat, struct pool_borrow_entry 
     return false;
 }
 
-static void set_borrows(Berth__Pool_Service *rpc, const Berth__SetBorrowsCall *input,
-                        Berth__Empty_Closure closure, void *data)
+void set_borrows(Berth__Pool_Service *rpc, const Berth__SetBorrowsCall *input,
+                 Berth__Empty_Closure closure, void *data)
 {
     struct pool_service *s = service_of(rpc);
     if (!may_call(data, CALLER_BORROW))
@@ -121,8 +121,8 @@ static void set_borrows(Berth__Pool_Service *rpc, const Berth__SetBorrowsCall *i
     closure(&reply, data);
 }
 
-static void add_borrow(Berth__Pool_Service *rpc, const Berth__AddBorrowCall *input,
-                       Berth__Empty_Closure closure, void *data)
+void add_borrow(Berth__Pool_Service *rpc, const Berth__AddBorrowCall *input,
+                Berth__Empty_Closure closure, void *data)
 {
     struct pool_service *s = service_of(rpc);
     struct pool_borrow_entry e;
@@ -149,8 +149,8 @@ void license_texts_clear(struct pool_service *s)
     s->texts_len = 0;
 }
 
-static void find_license(Berth__Pool_Service *rpc, const Berth__FindLicenseCall *input,
-                         Berth__FindLicenseReply_Closure closure, void *data)
+void find_license(Berth__Pool_Service *rpc, const Berth__FindLicenseCall *input,
+                  Berth__FindLicenseReply_Closure closure, void *data)
 {
     struct pool_service *s = service_of(rpc);
     struct pool_license l;
@@ -176,13 +176,6 @@ static void find_license(Berth__Pool_Service *rpc, const Berth__FindLicenseCall 
     reply.block = (ProtobufCBinaryData){r->whole_len, (uint8_t *)(uintptr_t)r->whole};
     reply.certificate = text(r->certificate);
     closure(&reply, data);
-}
-
-void borrows_init(struct pool_service *s)
-{
-    s->rpc.set_borrows = set_borrows;
-    s->rpc.add_borrow = add_borrow;
-    s->rpc.find_license = find_license;
 }
 
 void borrows_fini(struct pool_service *s)

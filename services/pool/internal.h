@@ -71,7 +71,12 @@ void request_session(Berth__Pool_Service *rpc, const Berth__RequestSessionCall *
 void requests_answer(struct pool_service *s, bool written);
 
 // borrows.c: what borrow calls
-void borrows_init(struct pool_service *s);
+void set_borrows(Berth__Pool_Service *rpc, const Berth__SetBorrowsCall *input,
+                 Berth__Empty_Closure closure, void *data);
+void add_borrow(Berth__Pool_Service *rpc, const Berth__AddBorrowCall *input,
+                Berth__Empty_Closure closure, void *data);
+void find_license(Berth__Pool_Service *rpc, const Berth__FindLicenseCall *input,
+                  Berth__FindLicenseReply_Closure closure, void *data);
 void borrows_fini(struct pool_service *s);
 void license_texts_clear(struct pool_service *s);
 
