@@ -186,7 +186,7 @@ static void test_extension(void **state)
         {HEAD("cloudy", "[]") KEYS URL, false},
         {HEAD("cloud-ready", "\"borrow\"") KEYS URL, false},
         {HEAD("cloud-ready", "[1]") KEYS URL, false},
-        {HEAD("cloud-ready", "[]") ",\"licenseKeys\":[]" URL, false},
+        {HEAD("cloud-ready", "[]") ",\"licenseKeys\":[]" URL, true},
         {HEAD("cloud-ready", "[]") ",\"licenseKeys\":[\"AAAA\"]" URL, false},
         {HEAD("cloud-ready", "[]") ",\"licenseKeys\":[\"" KEY_A " \"]" URL, false},
         {HEAD("cloud-ready", "[]") URL, false},
