@@ -1,5 +1,7 @@
 #include "tests/component/rpc_fixture.h"
 
+#include "tests/component/loop_wait.h"
+
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
@@ -24,7 +26,7 @@ static void on_revalidate(Berth__Pool_Service *service, const Berth__RevalidateS
     } else if (strcmp(in->session_id, "fail") == 0) {
         Berth__Error e = BERTH__ERROR__INIT;
         e.code = 1008;
-        e.message = (char *)(uintptr_t)"no such session";
+        e.message = (char *)(uintptr_t) "no such session";
         rpc_fail(data, &e);
     } else {
         reply_value(closure, data, value);
@@ -48,7 +50,7 @@ static void on_list(Berth__Pool_Service *service, const Berth__Empty *in,
     static char text[3072];
     Berth__LicenseRef ref = BERTH__LICENSE_REF__INIT;
     memset(text, 'x', sizeof text - 1);
-    ref.feature = ref.uuid = ref.version = ref.edition = ref.modules = (char *)(uintptr_t)"";
+    ref.feature = ref.uuid = ref.version = ref.edition = ref.modules = (char *)(uintptr_t) "";
     ref.feature = text;
     Berth__LicenseInfo info = BERTH__LICENSE_INFO__INIT;
     info.license = &ref;
@@ -68,38 +70,16 @@ static void on_batch_end(void *ctx)
 
 // ---- running the loop until a condition ----
 
-static bool on_turn(void *ctx)
+static bool is_done(void *ctx)
 {
     struct fixture *f = ctx;
-    if (f->done && f->done(f))
-        loop_stop(f->loop);
-    return false;
-}
-
-static void on_deadline(void *ctx)
-{
-    struct fixture *f = ctx;
-    f->late = true;
-    loop_stop(f->loop);
-}
-
-static void on_tick(void *ctx)
-{
-    struct fixture *f = ctx;
-    loop_timer_arm(f->loop, &f->tick, mono_after(clock_mono(), 20));
+    return f->done(f);
 }
 
 void fixture_wait(struct fixture *f, bool (*done)(struct fixture *f))
 {
     f->done = done;
-    f->late = false;
-    loop_timer_arm(f->loop, &f->deadline, mono_after(clock_mono(), DEADLINE_MS));
-    on_tick(f);
-    while (!f->late && !done(f))
-        assert_int_equal(loop_run(f->loop), 0);
-    loop_timer_cancel(f->loop, &f->deadline);
-    loop_timer_cancel(f->loop, &f->tick);
-    assert_false(f->late);
+    loop_wait(f->loop, is_done, f);
 }
 
 // ---- what the tests do with it ----
@@ -176,9 +156,6 @@ int fixture_setup(void **state)
     f->service.revalidate_session = on_revalidate;
     f->service.list_licenses = on_list;
     assert_int_equal(loop_new(&f->loop), 0);
-    loop_timer_init(&f->deadline, on_deadline, f);
-    loop_timer_init(&f->tick, on_tick, f);
-    loop_hook_add(f->loop, LOOP_TURN, &f->hook, on_turn, f);
     strcpy(f->folder, "/tmp/berth-rpc-XXXXXX");
     assert_non_null(mkdtemp(f->folder));
     snprintf(f->ipc_url, sizeof f->ipc_url, "ipc://%s/run/pool", f->folder);

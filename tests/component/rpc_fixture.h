@@ -18,7 +18,6 @@
 
 #include <cmocka.h>
 
-#define DEADLINE_MS 10000
 #define HELD_MAX 6000
 
 // session_id "hold": kept until fixture_release(), the newest is answered first; "fail": error
@@ -42,10 +41,7 @@ struct fixture {
     unsigned batch_ends;
     char folder[64], ipc_url[128], tcp_url[64];
 
-    bool (*done)(struct fixture *f);
-    struct loop_hook hook;
-    struct loop_timer deadline, tick;
-    bool late;
+    bool (*done)(struct fixture *f); // of fixture_wait
 
     unsigned answers, failures, last_code;
     uint32_t last_value, order_breaks;
@@ -55,7 +51,7 @@ struct fixture {
 extern unsigned fixture_expected; // what all_over and all_held wait for
 
 void fixture_release(struct fixture *f);
-void fixture_wait(struct fixture *f, bool (*done)(struct fixture *f)); // at most DEADLINE_MS
+void fixture_wait(struct fixture *f, bool (*done)(struct fixture *f)); // loop_wait
 void fixture_serve(struct fixture *f, const char *url);
 void fixture_dial(struct fixture *f, const char *url, int64_t timeout_ms);
 bool is_connected(struct fixture *f);

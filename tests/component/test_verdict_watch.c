@@ -2,6 +2,7 @@
 // answers.
 #include "common/clock.h"
 #include "common/verdict_watch.h"
+#include "tests/component/loop_wait.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,17 +13,13 @@
 
 #include <cmocka.h>
 
-#define DEADLINE_MS 10000
-
 struct fixture {
     Berth__Trust_Service service; // first
     struct loop *loop;
     struct rpc_server *server;
     struct verdict_watch *watch;
-    struct loop_hook hook;
-    struct loop_timer deadline, tick;
-    bool (*done)(struct fixture *f);
-    bool late, silent;
+    bool (*done)(struct fixture *f); // of wait_for
+    bool silent;
     Berth__State state;
     uint64_t generation;
     unsigned calls, changes;
@@ -67,36 +64,16 @@ static void publish(struct fixture *f, Berth__State state)
     }
 }
 
-static bool on_turn(void *ctx)
+static bool is_done(void *ctx)
 {
     struct fixture *f = ctx;
-    if (f->done(f))
-        loop_stop(f->loop);
-    return false;
-}
-
-static void on_deadline(void *ctx)
-{
-    struct fixture *f = ctx;
-    f->late = true;
-    loop_stop(f->loop);
-}
-
-static void on_tick(void *ctx)
-{
-    struct fixture *f = ctx;
-    loop_timer_arm(f->loop, &f->tick, mono_after(clock_mono(), 20));
+    return f->done(f);
 }
 
 static void wait_for(struct fixture *f, bool (*done)(struct fixture *f))
 {
     f->done = done;
-    loop_timer_arm(f->loop, &f->deadline, mono_after(clock_mono(), DEADLINE_MS));
-    on_tick(f);
-    assert_int_equal(loop_run(f->loop), 0);
-    loop_timer_cancel(f->loop, &f->deadline);
-    loop_timer_cancel(f->loop, &f->tick);
-    assert_false(f->late);
+    loop_wait(f->loop, is_done, f);
 }
 
 static void on_changed(void *ctx)
@@ -118,9 +95,6 @@ static int setup(void **state)
     f->state = BERTH__STATE__VALID;
     f->generation = 7;
     assert_int_equal(loop_new(&f->loop), 0);
-    loop_timer_init(&f->deadline, on_deadline, f);
-    loop_timer_init(&f->tick, on_tick, f);
-    loop_hook_add(f->loop, LOOP_TURN, &f->hook, on_turn, f);
     strcpy(f->folder, "/tmp/berth-watch-XXXXXX");
     assert_non_null(mkdtemp(f->folder));
     snprintf(f->url, sizeof f->url, "ipc://%s/trust", f->folder);
@@ -206,7 +180,7 @@ static void test_goes_stale(void **state)
     f->silent = true;
     wait_for(f, stale);
     int64_t took = clock_mono().ms - from;
-    assert_true(took > 2500 && took < 3500);
+    assert_true(took > 2000 && took < 5000); // three seconds, on a machine that may be busy
     assert_non_null(verdict_watch_last(f->watch));
     Berth__Error e;
     assert_false(verdict_watch_may_issue(f->watch, &e));
