@@ -227,8 +227,7 @@ static void add_histogram(struct buf *out, const char *name, const struct series
 static void add_family(struct buf *out, const struct family *f)
 {
     static const char *const types[] = {"counter", "gauge", "histogram"};
-    if (!f->series)
-        return;
+    // Also without a sample yet: who looks for a metric finds what it is called.
     add_head(out, f->def->name, types[f->def->type], f->def->help);
     for (const struct series *s = f->series; s; s = s->next) {
         if (f->def->type == METRIC_HISTOGRAM)
