@@ -2,6 +2,7 @@
 #include "common/crypto_internal.h"
 #include "services/trust/dongle.h"
 #include "tests/component/token_model.h"
+#include "tests/unit/ca_fixture.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -42,34 +43,14 @@ static int64_t io_now(void *ctx)
     return fake_ms;
 }
 
-struct vendor {
-    struct crypto_key *key;
-    struct crypto_cert *cert;
-    struct crypto_ca *ca;
-};
-
-static struct vendor vendor, stranger;
+static struct test_ca vendor, stranger;
 static struct crypto_key *p256, *other_p256;
 static struct crypto_key rsa;
 
-static void vendor_make(struct vendor *v)
-{
-    struct error err;
-    const struct crypto_issue what = {.common_name = "Test License CA",
-                                      .not_before = {NOW - 10 * DAY},
-                                      .not_after = {NOW + 3650LL * DAY},
-                                      .ca = true};
-    assert_int_equal(crypto_key_new_p256(&v->key), 0);
-    assert_int_equal(crypto_cert_issue(&v->cert, &what, v->key, NULL, NULL, &err), 0);
-    char *pem = crypto_cert_pem(v->cert);
-    assert_int_equal(crypto_ca_load_pem(&v->ca, pem, strlen(pem), &err), 0);
-    free(pem);
-}
-
 static int setup(void **state)
 {
-    vendor_make(&vendor);
-    vendor_make(&stranger);
+    test_ca_make(&vendor, (struct wall_time){NOW});
+    test_ca_make(&stranger, (struct wall_time){NOW});
     assert_int_equal(crypto_key_new_p256(&p256), 0);
     assert_int_equal(crypto_key_new_p256(&other_p256), 0);
     rsa.pkey = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
@@ -77,24 +58,17 @@ static int setup(void **state)
     return 0;
 }
 
-static void vendor_drop(struct vendor *v)
-{
-    crypto_key_free(&v->key);
-    crypto_cert_free(&v->cert);
-    crypto_ca_free(&v->ca);
-}
-
 static int teardown(void **state)
 {
-    vendor_drop(&vendor);
-    vendor_drop(&stranger);
+    test_ca_drop(&vendor);
+    test_ca_drop(&stranger);
     crypto_key_free(&p256);
     crypto_key_free(&other_p256);
     EVP_PKEY_free(rsa.pkey);
     return 0;
 }
 
-static struct token *make(const struct vendor *by, const struct crypto_key *key,
+static struct token *make(const struct test_ca *by, const struct crypto_key *key,
                           const struct crypto_key *in_token, enum crypto_usage usage,
                           const char *json)
 {

@@ -92,7 +92,7 @@ static int teardown(void **state)
 
 static int read_pair(const struct fixture *f, const struct buf *ledger, const struct buf *signature)
 {
-    const struct ledger_verifier verifier = {f->vendor.ca, FIXTURE_SERVER};
+    const struct ledger_verifier verifier = {f->vendor.root.ca, FIXTURE_SERVER};
     struct arena *arena = arena_new(16384);
     struct ledger l;
     struct error err = {""};

@@ -13,17 +13,8 @@
 
 void borrow_vendor_make(struct borrow_vendor *v)
 {
-    struct error err = {""};
-    const struct crypto_issue what = {.common_name = "Test License CA",
-                                      .not_before = {FIXTURE_NOW - 10 * FIXTURE_DAY},
-                                      .not_after = {FIXTURE_NOW + 3650LL * FIXTURE_DAY},
-                                      .ca = true};
     uint8_t raw[32];
-    assert_int_equal(crypto_key_new_p256(&v->ca_key), 0);
-    assert_int_equal(crypto_cert_issue(&v->ca_cert, &what, v->ca_key, NULL, NULL, &err), 0);
-    char *pem = crypto_cert_pem(v->ca_cert);
-    assert_int_equal(crypto_ca_load_pem(&v->ca, pem, strlen(pem), &err), 0);
-    free(pem);
+    test_ca_make(&v->root, (struct wall_time){FIXTURE_NOW});
     assert_int_equal(crypto_key_new_ed25519(&v->license_key), 0);
     assert_int_equal(crypto_key_public_raw(v->license_key, raw), 0);
     crypto_key_id(raw, v->license_key_id);
@@ -31,10 +22,8 @@ void borrow_vendor_make(struct borrow_vendor *v)
 
 void borrow_vendor_drop(struct borrow_vendor *v)
 {
-    crypto_key_free(&v->ca_key);
+    test_ca_drop(&v->root);
     crypto_key_free(&v->license_key);
-    crypto_cert_free(&v->ca_cert);
-    crypto_ca_free(&v->ca);
 }
 
 void borrow_server_make(struct borrow_server *s, const struct borrow_vendor *v,
@@ -57,7 +46,8 @@ void borrow_server_make(struct borrow_server *s, const struct borrow_vendor *v,
     s->key = key;
     if (!key)
         assert_int_equal(crypto_key_new_p256(&s->key), 0);
-    assert_int_equal(crypto_cert_issue(&s->cert, &what, s->key, v->ca_cert, v->ca_key, &err), 0);
+    assert_int_equal(crypto_cert_issue(&s->cert, &what, s->key, v->root.cert, v->root.key, &err),
+                     0);
     s->pem = crypto_cert_pem(s->cert);
 }
 

@@ -4,6 +4,7 @@
 
 #include "common/borrow_file.h"
 #include "common/crypto.h"
+#include "tests/unit/ca_fixture.h"
 
 #define FIXTURE_NOW 1795510800 // 2026-11-24T09:00:00Z
 #define FIXTURE_DAY 86400
@@ -13,9 +14,8 @@
 #define FIXTURE_BORROW_ID "00112233445566778899aabbccddeeff"
 
 struct borrow_vendor {
-    struct crypto_key *ca_key, *license_key;
-    struct crypto_cert *ca_cert;
-    struct crypto_ca *ca;
+    struct test_ca root;
+    struct crypto_key *license_key;
     char license_key_id[17];
 };
 void borrow_vendor_make(struct borrow_vendor *v);

@@ -48,7 +48,7 @@ static int verify(const struct fixture *f, const struct buf *text, struct borrow
 {
     struct error err = {""};
     struct borrow_file other;
-    int r = borrow_file_verify(out ? out : &other, text->data, text->len, f->vendor.ca, &err);
+    int r = borrow_file_verify(out ? out : &other, text->data, text->len, f->vendor.root.ca, &err);
     assert_true(!r == !*err.text);
     return r;
 }
@@ -235,7 +235,7 @@ static void test_license_key_certificate(void **state)
                                       .usage = USAGE_LICENSE_KEY};
     assert_int_equal(crypto_key_new_ed25519(&key), 0);
     assert_int_equal(
-        crypto_cert_issue(&cert, &what, key, f->vendor.ca_cert, f->vendor.ca_key, &err), 0);
+        crypto_cert_issue(&cert, &what, key, f->vendor.root.cert, f->vendor.root.key, &err), 0);
     char *pem = crypto_cert_pem(cert);
     struct buf vendor_text BUF_CLEANUP = {0}, lent BUF_CLEANUP = {0};
     borrow_license(&f->vendor, key, FIXTURE_SERVER, &vendor_text);

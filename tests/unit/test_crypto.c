@@ -1,6 +1,7 @@
 // Keys, certificates, server licenses: what is accepted, and that every other use is refused.
 #include "common/crypto.h"
 #include "common/server_license.h"
+#include "tests/unit/ca_fixture.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -16,44 +17,19 @@
 #define NOW 1795507200 // 2026-11-24T08:00:00Z
 #define DAY 86400
 
-static struct vendor {
-    struct crypto_key *key;
-    struct crypto_cert *cert;
-    struct crypto_ca *ca;
-} vendor, stranger;
-
-static void vendor_make(struct vendor *v)
-{
-    struct error err = {""};
-    struct crypto_issue what = {.common_name = "Test License CA",
-                                .not_before = {NOW - DAY},
-                                .not_after = {NOW + 3650LL * DAY},
-                                .ca = true};
-    assert_int_equal(crypto_key_new_p256(&v->key), 0);
-    assert_int_equal(crypto_cert_issue(&v->cert, &what, v->key, NULL, NULL, &err), 0);
-    char *pem = crypto_cert_pem(v->cert);
-    assert_int_equal(crypto_ca_load_pem(&v->ca, pem, strlen(pem), &err), 0);
-    free(pem);
-}
-
-static void vendor_drop(struct vendor *v)
-{
-    crypto_key_free(&v->key);
-    crypto_cert_free(&v->cert);
-    crypto_ca_free(&v->ca);
-}
+static struct test_ca vendor, stranger;
 
 static int setup(void **state)
 {
-    vendor_make(&vendor);
-    vendor_make(&stranger);
+    test_ca_make(&vendor, (struct wall_time){NOW});
+    test_ca_make(&stranger, (struct wall_time){NOW});
     return 0;
 }
 
 static int teardown(void **state)
 {
-    vendor_drop(&vendor);
-    vendor_drop(&stranger);
+    test_ca_drop(&vendor);
+    test_ca_drop(&stranger);
     return 0;
 }
 
@@ -62,7 +38,8 @@ static int teardown(void **state)
     "{\"format\":1,\"variant\":\"cloud-ready\",\"addons\":[\"borrow\"],\"licenseKeys\":[\"" KEY_A  \
     "\"],\"cloudUrl\":\"https://cloud.example.com\"}"
 
-static struct crypto_cert *issue(const struct vendor *by, enum crypto_usage usage, const char *name,
+static struct crypto_cert *issue(const struct test_ca *by, enum crypto_usage usage,
+                                 const char *name,
                                  const char *json)
 {
     struct crypto_issue what = {.common_name = name,

@@ -136,7 +136,7 @@ static void refused(struct parts *p, const struct grant_texts *t, const struct g
                     const char *why)
 {
     struct error err = {{0}};
-    assert_int_equal(grant_verify(NULL, p->arena, t, e, p->vendor.ca, &err), -EACCES);
+    assert_int_equal(grant_verify(NULL, p->arena, t, e, p->vendor.root.ca, &err), -EACCES);
     if (!strstr(err.text, why))
         fail_msg("\"%s\" instead of \"%s\"", err.text, why);
 }
@@ -148,7 +148,7 @@ static void test_what_is_written_verifies(void **state)
     struct grant_texts t = texts_of(p, &f);
     struct grant_expected e = expected_any(p);
     struct error err = {{0}};
-    if (grant_verify(&back, p->arena, &t, &e, p->vendor.ca, &err))
+    if (grant_verify(&back, p->arena, &t, &e, p->vendor.root.ca, &err))
         fail_msg("%s", err.text);
     assert_int_equal(back.time.s, NOW);
     assert_int_equal(back.revalidate_within_s, 120);
@@ -201,7 +201,7 @@ static void test_times(void **state)
         if (cases[i].why)
             refused(p, &t, &e, cases[i].why);
         else
-            assert_int_equal(grant_verify(NULL, p->arena, &t, &e, p->vendor.ca, &err), 0);
+            assert_int_equal(grant_verify(NULL, p->arena, &t, &e, p->vendor.root.ca, &err), 0);
     }
     // A server license that had run out, or had not begun.
     static const int64_t outside[] = {NOW + 100 * FIXTURE_DAY, NOW - 2 * FIXTURE_DAY};
@@ -260,7 +260,7 @@ static void test_false_servers(void **state)
     borrow_server_drop(&server);
 
     // The vendor's own certificate is no server license; and garbage is nothing.
-    char *ca = crypto_cert_pem(p->vendor.ca_cert);
+    char *ca = crypto_cert_pem(p->vendor.root.cert);
     t = good;
     t.certificate = ca;
     refused(p, &t, &e, "no server license of the vendor");
@@ -327,7 +327,7 @@ static void test_payloads(void **state)
         if (cases[i].why)
             refused(p, &t, &e, cases[i].why);
         else
-            assert_int_equal(grant_verify(NULL, p->arena, &t, &e, p->vendor.ca, &err), 0);
+            assert_int_equal(grant_verify(NULL, p->arena, &t, &e, p->vendor.root.ca, &err), 0);
     }
     buf_fini(&good);
 }
