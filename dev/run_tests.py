@@ -109,8 +109,11 @@ def pytest_tests(count, paths, label, workers, env=None, output=None):
             count.add(f"{label}: pytest exited {done.returncode}", "failed")
             return
         cases = list(ElementTree.parse(log).getroot().iter("testcase"))
+    bad_before = len(count.bad)
     for case in cases:
         count.add(f"{label}: {case.get('classname')}.{case.get('name')}", *outcome(case))
+    if done.returncode and len(count.bad) == bad_before:  # it was interrupted, or broke
+        count.add(f"{label}: pytest exited {done.returncode}", "failed")
 
 
 def unit(count):
