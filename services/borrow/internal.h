@@ -68,8 +68,8 @@ const char *entry_waits_for(const struct borrow *b, const struct book_entry *ent
 
 // lend.c
 void lend_init(struct borrow *b);
-void lend_license(Berth__Borrow_Service *rpc, const Berth__BorrowLicenseCall *input,
-                  Berth__BorrowedLicense_Closure closure, void *closure_data);
+void borrow_license(Berth__Borrow_Service *rpc, const Berth__BorrowLicenseCall *input,
+                    Berth__BorrowedLicense_Closure closure, void *closure_data);
 void lend_settled(void *ctx, enum keeper_outcome outcome, const Berth__Error *error);
 void lend_pool_changed(void *ctx);
 void lend_stop(struct borrow *b); // answers all calls that wait

@@ -270,8 +270,8 @@ static bool has_addon(const Berth__Verdict *v)
     return false;
 }
 
-void lend_license(Berth__Borrow_Service *rpc, const Berth__BorrowLicenseCall *input,
-                  Berth__BorrowedLicense_Closure closure, void *closure_data)
+void borrow_license(Berth__Borrow_Service *rpc, const Berth__BorrowLicenseCall *input,
+                    Berth__BorrowedLicense_Closure closure, void *closure_data)
 {
     struct borrow *b = borrow_of(rpc);
     Berth__Error e = BERTH__ERROR__INIT;

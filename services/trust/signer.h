@@ -6,7 +6,6 @@
 
 #define SIGN_MESSAGE_BYTES_MAX (64 * 1024)
 #define DELEGATION_S 600
-#define DELEGATION_LABEL "berth-delegation-v1\n"
 
 struct signer {
     const struct trust_source_def *def;

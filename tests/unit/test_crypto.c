@@ -39,8 +39,7 @@ static int teardown(void **state)
     "\"],\"cloudUrl\":\"https://cloud.example.com\"}"
 
 static struct crypto_cert *issue(const struct test_ca *by, enum crypto_usage usage,
-                                 const char *name,
-                                 const char *json)
+                                 const char *name, const char *json)
 {
     struct crypto_issue what = {.common_name = name,
                                 .not_before = {NOW - DAY},

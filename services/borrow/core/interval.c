@@ -20,24 +20,6 @@ void interval_set_add(struct interval_set *set, struct interval period)
     set->items[set->len++] = period;
 }
 
-void interval_set_expire(struct interval_set *set, struct wall_time now)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < set->len; i++) {
-        if (set->items[i].until.s > now.s)
-            set->items[kept++] = set->items[i];
-    }
-    set->len = kept;
-}
-
-size_t interval_set_at(const struct interval_set *set, struct wall_time t)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < set->len; i++)
-        n += interval_covers(set->items[i], t);
-    return n;
-}
-
 static int compare_time(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;

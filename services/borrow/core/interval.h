@@ -30,10 +30,6 @@ struct interval_set {
 
 void interval_set_fini(struct interval_set *set);
 void interval_set_add(struct interval_set *set, struct interval period); // from < until
-// Those that have ended at now are dropped, so that nothing below ever looks at them again.
-void interval_set_expire(struct interval_set *set, struct wall_time now);
-// How many cover t.
-size_t interval_set_at(const struct interval_set *set, struct wall_time t);
 // True if one more may be borrowed: at every instant of the period those that overlap, plus one,
 // are ≤ count. Else *conflict is the first stretch of the period in which that does not hold.
 // O(n log n) in the intervals that are in the set.
