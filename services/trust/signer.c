@@ -154,6 +154,7 @@ void signer_delegate(const struct signer *s, const Berth__DelegateCall *call,
     if (j->until.s > v->license_until_s)
         j->until.s = v->license_until_s;
     payload_write(&j->payload, &call->public_key, v->server_id, from, j->until);
-    crypto_sha256_labelled(GRANT_DELEGATION_LABEL, j->payload.data, j->payload.len, j->signature.digest);
+    crypto_sha256_labelled(GRANT_DELEGATION_LABEL, j->payload.data, j->payload.len,
+                           j->signature.digest);
     s->def->sign(s->source, &j->signature);
 }
