@@ -3,7 +3,6 @@ them is killed, paused, cut off or restarted: the table at the end of docs/opera
 
 import contextlib
 import datetime
-import itertools
 import json
 import os
 import signal
@@ -21,7 +20,9 @@ from engine import (INSIDE, OUTSIDE, SERVICES, UID, PublishedClient, connect_fro
 ALL = (*SERVICES, "backend")
 PORTS = {"pool": 22034, "trust": 22035, "borrow": 22036}
 OPS = {"pool": 22024, "trust": 22025, "borrow": 22026}
-hosts = (f"02:00:00:00:00:{n:02x}" for n in itertools.count(1))
+FIRST_HOUR = (datetime.datetime.utcnow() + datetime.timedelta(days=20)).replace(
+    minute=0, second=0, microsecond=0)
+lent_hours = []
 
 
 # ---- clients ----
@@ -45,15 +46,17 @@ def take(client):
 
 
 def borrow(borrower):
-    """For a day three weeks ahead, so that the seat serves sessions until then. Each time another
-    host; the second license would do no more than two of them."""
+    """For an hour three weeks ahead, so that the seat serves sessions until then. Each time another
+    host and hour, the second license would do no more than two of them; but the same again until
+    it was answered, as the refusals ask for."""
     uuid = next(i["uuid"] for i in borrower.licenses() if i["count"] == 5)
-    number = borrow.number = getattr(borrow, "number", 0) + 1
-    begin = datetime.datetime.utcnow().replace(microsecond=0) + \
-        datetime.timedelta(days=20, hours=6 * number)
+    begin = FIRST_HOUR + datetime.timedelta(hours=6 * len(lent_hours))
     times = [t.isoformat() + "Z" for t in (begin, begin + datetime.timedelta(hours=1))]
-    return borrower.call("BorrowLicenseV1", uuid=uuid, feature="MVTec_HALCON", hostId=next(hosts),
-                         validFrom=times[0], validUntil=times[1])
+    lent = borrower.call("BorrowLicenseV1", uuid=uuid, feature="MVTec_HALCON",
+                         hostId=f"02:00:00:00:00:{len(lent_hours):02x}", validFrom=times[0],
+                         validUntil=times[1])
+    lent_hours.append(begin)
+    return lent
 
 
 def borrow_ids(client):
