@@ -2,11 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LOCK_WAIT_MS 2000
+#define LOCK_RETRY_MS 10
 
 char *path_join(const char *dir, const char *name)
 {
@@ -62,6 +67,17 @@ bool file_exists(const char *path)
 {
     struct stat st;
     return !lstat(path, &st);
+}
+
+int file_lock(int fd)
+{
+    for (int waited_ms = 0;; waited_ms += LOCK_RETRY_MS) {
+        if (!flock(fd, LOCK_EX | LOCK_NB))
+            return 0;
+        if (errno != EWOULDBLOCK || waited_ms >= LOCK_WAIT_MS)
+            return -errno;
+        poll(NULL, 0, LOCK_RETRY_MS);
+    }
 }
 
 int file_write(int fd, const char *text, size_t len)

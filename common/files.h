@@ -14,6 +14,9 @@ bool file_exists(const char *path);
 // root's, its group may read it, and `reader` is not root: so are secrets mounted for a process
 // that is not root (Kubernetes with fsGroup, systemd's credentials), and the group is made for it.
 bool file_is_private(const struct stat *st, uid_t reader);
+// Takes the file's lock for this process alone; waits up to two seconds for one that is about to
+// end, as after a supervisor that was killed. -EWOULDBLOCK: another process keeps it.
+int file_lock(int fd);
 // Writes all of it, and syncs. -errno.
 int file_write(int fd, const char *text, size_t len);
 // Never overwrites (-EEXIST); on failure nothing stays behind.

@@ -1,12 +1,13 @@
 #include "services/borrow/store.h"
 
+#include "common/files.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -66,16 +67,14 @@ static int lock_take(struct store *s)
     s->lock = lock_open(s->dir);
     if (s->lock < 0)
         return -errno;
-    if (!flock(s->lock, LOCK_EX | LOCK_NB))
-        return 0;
-    if (errno != EBADF)
-        return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    int r = file_lock(s->lock);
+    if (r != -EBADF)
+        return r == -EWOULDBLOCK ? -EBUSY : r;
     // NFS wants it open for writing.
     close(s->lock);
     s->lock = openat(s->dir, STORE_LOCK, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    if (s->lock >= 0 && !flock(s->lock, LOCK_EX | LOCK_NB))
-        return 0;
-    return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    r = s->lock < 0 ? -errno : file_lock(s->lock);
+    return r == -EWOULDBLOCK ? -EBUSY : r;
 }
 
 int store_new(struct store **out, const char *directory, const struct store_io *io,

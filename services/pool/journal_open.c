@@ -1,4 +1,5 @@
 // What a start finds in sessions.state_dir, and what it makes of it.
+#include "common/files.h"
 #include "common/log.h"
 #include "services/pool/journal_internal.h"
 
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -45,9 +45,9 @@ static int lock_folder(struct journal *j, struct error *err)
     j->lock = j->io->openat(j->dir, JOURNAL_LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (j->lock < 0)
         return refuse_folder(j, -errno, err);
-    if (!flock(j->lock, LOCK_EX | LOCK_NB))
+    int r = file_lock(j->lock);
+    if (!r)
         return 0;
-    int r = -errno;
     if (r != -EWOULDBLOCK)
         return refuse_folder(j, r, err);
     error_set(err,
