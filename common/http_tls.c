@@ -185,6 +185,9 @@ ssize_t http_tls_recv(struct http_conn *c, void *data, size_t len)
 {
     size_t got = 0;
     int error = EAGAIN;
+    // What an earlier call saw says nothing: with less than it asked for libmicrohttpd takes the
+    // socket for empty, and it may have been told of new bytes meanwhile, once.
+    c->drained = false;
     while (got < len && !c->ended) {
         ssize_t n = gnutls_record_recv(c->session, (uint8_t *)data + got, len - got);
         if (n > 0)

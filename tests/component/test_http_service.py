@@ -52,6 +52,16 @@ def test_header_ladder(server, size, body):
         assert len(request(s, "POST", "/echo", b"b" * body, headers=pad)[2]) == body
 
 
+def test_bytes_that_arrive_while_others_are_read(server):
+    """The second record of a request comes just when libmicrohttpd works at the rest of the first."""
+    headers, body = f"X-Pad: {'a' * 6000}\r\n", b"b" * 20000
+    for _ in range(30):
+        s = server.connect()
+        for _ in range(50):
+            assert request(s, "POST", "/echo", body, headers=headers)[2] == body
+        s.close()
+
+
 @pytest.mark.parametrize("fields, cookie", [(90, 0), (60, 2000), (20, 3500)])
 def test_header_of_many_fields(server, fields, cookie):
     s = server.connect()
