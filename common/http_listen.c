@@ -5,12 +5,15 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#define BIND_WAIT_MS 2000
+#define BIND_RETRY_MS 10
 #define BACKLOG 4096
 #define ACCEPTS_PER_TURN 64
 #define PAUSE_MS 100 // without descriptors; the kernel keeps who waits
@@ -157,6 +160,18 @@ static void on_listen_again(void *ctx)
     loop_fd_mod(s->loop, &s->listener, EPOLLIN);
 }
 
+// A predecessor that is about to end may still have the address: it is waited for.
+static int bind_and_listen(int fd, const struct addrinfo *a)
+{
+    for (int waited_ms = 0;; waited_ms += BIND_RETRY_MS) {
+        if (!bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, BACKLOG))
+            return 0;
+        if (errno != EADDRINUSE || waited_ms >= BIND_WAIT_MS)
+            return -errno;
+        poll(NULL, 0, BIND_RETRY_MS);
+    }
+}
+
 static int listen_on(const struct addrinfo *a)
 {
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -168,8 +183,8 @@ static int listen_on(const struct addrinfo *a)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (a->ai_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, BACKLOG)) {
-        int r = -errno;
+    int r = bind_and_listen(fd, a);
+    if (r) {
         close(fd);
         return r;
     }

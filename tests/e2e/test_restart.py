@@ -99,6 +99,18 @@ def test_p6_sessions_of_pool_survive(site, how):
     assert metric(site, "berth_sessions_live") == 4
 
 
+def test_p6_a_killed_supervisor_is_started_again_at_once(site):
+    """Its processes, which end with it, still have folders and addresses for a moment."""
+    site.license("a", count=1)
+    site.start()
+    session = site.client().request()["sessionId"]
+    for _ in range(5):
+        os.kill(site.server.pid, signal.SIGKILL)
+        site.server.popen.wait(10)
+        site.start()
+        assert reason(site.client(), session) == "ok"
+
+
 def test_p6_a_killed_pool_forgets_no_session_that_was_answered(site):
     """Kills pool again and again in the middle of requests: what was answered lives, and the seats
     that are taken are never more than there are."""
