@@ -68,6 +68,15 @@ static void fall_out(struct pool_link *l)
     l->changed(l->ctx);
 }
 
+// False: pool did not take it, or was told all anew meanwhile.
+static bool told_well(const struct told *t, const Berth__Empty *reply)
+{
+    bool current = t->round == t->link->round;
+    if (current && !reply)
+        fall_out(t->link);
+    return current && reply;
+}
+
 // ---- all ----
 
 static void on_page(const Berth__Empty *reply, void *data)
@@ -75,12 +84,8 @@ static void on_page(const Berth__Empty *reply, void *data)
     struct told t = *(struct told *)data;
     struct pool_link *l = t.link;
     free(data);
-    if (t.round != l->round)
+    if (!told_well(&t, reply))
         return;
-    if (!reply) {
-        fall_out(l);
-        return;
-    }
     if (!t.last)
         return;
     // Those that came after the pages were sent are told of by calls of their own.
@@ -154,12 +159,8 @@ static void on_added(const Berth__Empty *reply, void *data)
     struct told t = *(struct told *)data;
     struct pool_link *l = t.link;
     free(data);
-    if (t.round != l->round)
+    if (!told_well(&t, reply))
         return;
-    if (!reply) {
-        fall_out(l);
-        return;
-    }
     struct book_entry *e = book_find(l->book, t.borrow_id);
     if (e)
         e->pool_knows = true;

@@ -95,14 +95,21 @@ static const char *tls_url(struct fixture *f)
     return f->ipc_url;
 }
 
+// Serves as one process, dials as another.
+static void meet(struct fixture *f, const char *server, const char *client,
+                 bool (*done)(struct fixture *f))
+{
+    become(server);
+    fixture_serve(f, tls_url(f));
+    become(client);
+    fixture_dial(f, tls_url(f), 5000);
+    fixture_wait(f, done);
+}
+
 static void test_calls(void **state)
 {
     struct fixture *f = *state;
-    become("pool");
-    fixture_serve(f, tls_url(f));
-    become("gateway");
-    fixture_dial(f, tls_url(f), 5000);
-    fixture_wait(f, is_connected);
+    meet(f, "pool", "gateway", is_connected);
     for (uint32_t i = 1; i <= 5000; i++)
         fixture_call(f, "echo", i);
     fixture_wait_answers(f, 5000);
@@ -115,11 +122,7 @@ static void test_calls(void **state)
 static void test_reconnects(void **state)
 {
     struct fixture *f = *state;
-    become("pool");
-    fixture_serve(f, tls_url(f));
-    become("gateway");
-    fixture_dial(f, tls_url(f), 5000);
-    fixture_wait(f, is_connected);
+    meet(f, "pool", "gateway", is_connected);
     rpc_server_free(&f->server);
     fixture_wait(f, is_disconnected);
     become("pool");
@@ -140,18 +143,10 @@ static bool client_refused(struct fixture *f)
     return f->client_errors.value > 0;
 }
 
-struct wrong {
-    const char *server, *client;
-    bool (*refused)(struct fixture *f);
-};
-
-static void check_wrong(struct fixture *f, const struct wrong *wrong)
+static void check_wrong(struct fixture *f, const char *server, const char *client,
+                        bool (*refused)(struct fixture *f))
 {
-    become(wrong->server);
-    fixture_serve(f, tls_url(f));
-    become(wrong->client);
-    fixture_dial(f, tls_url(f), 5000);
-    fixture_wait(f, wrong->refused);
+    meet(f, server, client, refused);
     assert_false(rpc_client_connected(f->client));
     assert_int_equal(f->answers, 0);
 }
@@ -159,27 +154,27 @@ static void check_wrong(struct fixture *f, const struct wrong *wrong)
 // The fixture's client claims to be the gateway.
 static void test_client_of_another_role(void **state)
 {
-    check_wrong(*state, &(struct wrong){"pool", "pool", server_refused});
+    check_wrong(*state, "pool", "pool", server_refused);
 }
 
 static void test_server_of_another_role(void **state)
 {
-    check_wrong(*state, &(struct wrong){"gateway", "gateway", client_refused});
+    check_wrong(*state, "gateway", "gateway", client_refused);
 }
 
 static void test_foreign_client(void **state)
 {
-    check_wrong(*state, &(struct wrong){"pool", "foreign", server_refused});
+    check_wrong(*state, "pool", "foreign", server_refused);
 }
 
 static void test_foreign_server(void **state)
 {
-    check_wrong(*state, &(struct wrong){"foreign", "gateway", client_refused});
+    check_wrong(*state, "foreign", "gateway", client_refused);
 }
 
 static void test_expired_client(void **state)
 {
-    check_wrong(*state, &(struct wrong){"pool", "expired", server_refused});
+    check_wrong(*state, "pool", "expired", server_refused);
 }
 
 static void test_plain_client(void **state)

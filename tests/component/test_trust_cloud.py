@@ -154,22 +154,13 @@ def test_damaged_token_is_not_fatal(place):
 
 # ---- backends that answer what is no answer ----
 
-class FalseBackend:
-    """Has the vendor's TLS certificate, or another one, and says what it is told."""
+class Listener:
+    """Listens where trust looks for the backend, or for its proxy; serve() is told each connection."""
 
-    def __init__(self, place):
-        self.cloud, self.mode, self.requests = place.keys / "cloud", "ok", 0
-        self.present(self.cloud / "cloud.pem", self.cloud / "cloud.key")
-        self.socket = socket.create_server(("127.0.0.1", place.port))
-        self.port = place.port
+    def __init__(self, port=0):
+        self.socket = socket.create_server(("127.0.0.1", port))
+        self.port = self.socket.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
-
-    def present(self, certificate, key):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        context.load_verify_locations(self.cloud / "vendor-ca.pem")
-        context.verify_mode = ssl.CERT_REQUIRED
-        self.context = context
 
     def accept(self):
         while True:
@@ -178,6 +169,36 @@ class FalseBackend:
             except OSError:
                 return
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def close(self):
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+    @staticmethod
+    def pump(source, sink):
+        data = b""
+        with contextlib.suppress(OSError):
+            while block := source.recv(65536):
+                data += block
+                sink.sendall(block)
+            sink.shutdown(socket.SHUT_WR)
+        return data
+
+
+class FalseBackend(Listener):
+    """Has the vendor's TLS certificate, or another one, and says what it is told."""
+
+    def __init__(self, place):
+        self.cloud, self.mode, self.requests = place.keys / "cloud", "ok", 0
+        self.present(self.cloud / "cloud.pem", self.cloud / "cloud.key")
+        super().__init__(place.port)
+
+    def present(self, certificate, key):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        context.load_verify_locations(self.cloud / "vendor-ca.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        self.context = context
 
     def serve(self, connection):
         with contextlib.suppress(OSError), connection:
@@ -224,10 +245,6 @@ class FalseBackend:
             status, body = answers[self.mode]
             tls.sendall(f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\n"
                         "Connection: close\r\n\r\n".encode() + body)
-
-    def close(self):
-        self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
 
 
 @pytest.mark.parametrize("mode", ["500", "204", "garbage", "empty", "html", "cut", "twice", "format",
@@ -318,21 +335,12 @@ def test_backend_whose_certificate_is_a_little_out_of_time(place, hours):  # noq
         backend.close()
 
 
-class Relay:
+class Relay(Listener):
     """Between trust and the backend: records what the backend sends, and plays it again."""
 
     def __init__(self, port, target):
         self.target, self.recorded, self.replaying, self.replayed = target, b"", False, 0
-        self.socket = socket.create_server(("127.0.0.1", port))
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        super().__init__(port)
 
     def serve(self, connection):
         with contextlib.suppress(OSError), connection:
@@ -348,16 +356,6 @@ class Relay:
                 up = threading.Thread(target=self.pump, args=(connection, other), daemon=True)
                 up.start()
                 self.recorded = self.pump(other, connection)
-
-    @staticmethod
-    def pump(source, sink):
-        data = b""
-        with contextlib.suppress(OSError):
-            while block := source.recv(65536):
-                data += block
-                sink.sendall(block)
-            sink.shutdown(socket.SHUT_WR)
-        return data
 
 
 def test_replayed_answer_is_none(place):  # noqa: F811
@@ -375,21 +373,12 @@ def test_replayed_answer_is_none(place):  # noqa: F811
     host.becomes("valid")
 
 
-class Proxy:
+class Proxy(Listener):
     """An HTTP proxy that only connects, as companies have."""
 
     def __init__(self):
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port, self.asked = self.socket.getsockname()[1], []
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        self.asked = []
+        super().__init__()
 
     def serve(self, connection):
         with contextlib.suppress(OSError), connection:
@@ -400,8 +389,8 @@ class Proxy:
             self.asked.append(head.split()[0].decode() + " " + target)
             with socket.create_connection(("127.0.0.1", int(target.rpartition(":")[2]))) as other:
                 connection.sendall(b"HTTP/1.1 200 connected\r\n\r\n")
-                threading.Thread(target=Relay.pump, args=(connection, other), daemon=True).start()
-                Relay.pump(other, connection)
+                threading.Thread(target=self.pump, args=(connection, other), daemon=True).start()
+                self.pump(other, connection)
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
@@ -414,7 +403,7 @@ def test_through_a_proxy(place, by):  # noqa: F811
     host.env = {"https_proxy": url, "no_proxy": ""} if by == "environment" else {}
     host.start()
     assert set(proxy.asked) == {f"CONNECT localhost:{place.port}"}
-    proxy.socket.shutdown(socket.SHUT_RDWR)
+    proxy.close()
     host.becomes("grace")
 
 
