@@ -2,6 +2,7 @@
 Prints the rows of the README's table that are about borrowing. Arguments: how many current borrows,
 how many ended ones."""
 
+import itertools
 import json
 import os
 import statistics
@@ -30,36 +31,44 @@ def lend_many(client, uuid, total, seconds):
             assert "result" in answer, answer
 
 
-def one_ms(client, uuid, label, rounds):
-    """Milliseconds of one borrow, the median of so many, and the longest."""
-    took = []
-    for n in range(rounds):
+class Lender:
+    """A running installation, and its client."""
+
+    def __init__(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        vendor("init", "--dir", folder / "keys")
+        self.site = lender(folder, folder / "keys")
+        self.uuid = uuid_of(self.site.license("a", count=1000000))
+        self.site.start()
+        self.client = borrower(self.site)
+        self.hosts = itertools.count()
+
+    def one_ms(self):
+        """Milliseconds of one borrow."""
         begun = time.perf_counter()
-        borrow(client, uuid, host=f"{label}-{n}")
-        took.append(1000 * (time.perf_counter() - begun))
-    return statistics.median(took), max(took)
+        borrow(self.client, self.uuid, host=f"one-{next(self.hosts)}")
+        return 1000 * (time.perf_counter() - begun)
 
 
-def measure(folder, current=10000, ended=100000, rounds=30):
-    folder.mkdir(exist_ok=True)
-    keys = folder / "keys"
-    vendor("init", "--dir", keys)
-    site = lender(folder, keys)
-    uuid = uuid_of(site.license("a", count=1000000))
-    site.start()
+def measure(folder, current=10000, ended=100000, rounds=60):
+    """The first of the two has a history, the second none; they are asked in turn, since a borrow's
+    milliseconds are the disk's, which are not the same from one minute to the next."""
+    old, new = Lender(folder / "old"), Lender(folder / "new")
     try:
-        client = borrower(site)
-        one_ms(client, uuid, "warm", 5)
-        none, _ = one_ms(client, uuid, "none", rounds)
-        lend_many(client, uuid, ended, 2)
-        wait_until(lambda: len(client.call("ListBorrowedLicensesV1")) <= rounds + 5, 30)
-        after, _ = one_ms(client, uuid, "after", rounds)
-        lend_many(client, uuid, current, 86400)
-        many, longest = one_ms(client, uuid, "many", rounds)
+        lend_many(old.client, old.uuid, ended, 2)
+        wait_until(lambda: len(old.client.call("ListBorrowedLicensesV1")) == 0, 30)
+        for _ in range(5):
+            old.one_ms(), new.one_ms()
+        pairs = [(old.one_ms(), new.one_ms()) for _ in range(rounds)]
+        after, none = (statistics.median(column) for column in zip(*pairs))
+        lend_many(old.client, old.uuid, current, 86400)
+        took = [old.one_ms() for _ in range(rounds)]
     finally:
-        site.stop()
-    return {"none": none, "after": after, "ratio": after / none, "many": many, "longest": longest,
-            "current": current, "ended": ended}
+        for one in (old, new):
+            one.site.stop()
+    return {"none": none, "after": after, "ratio": statistics.median(a / b for a, b in pairs),
+            "many": statistics.median(took), "longest": max(took), "current": current,
+            "ended": ended}
 
 
 def rows(m):
