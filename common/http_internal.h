@@ -73,11 +73,12 @@ struct http_conn {
     struct mono_time refused_at;
 
     // Of http_tls.c.
-    bool ended;    // nothing more will come
-    bool drained;  // the last recv took all there was
-    bool unsent;   // GnuTLS holds bytes that the socket had no room for
-    size_t taken;  // bytes that have gone, and libmicrohttpd was not told so yet
-    uint8_t *rest; // records that were received and not asked for yet; mostly NULL
+    bool ended;        // nothing more will come
+    bool received_end; // the client's half of the connection is shut
+    bool drained;      // the last recv took all there was
+    bool unsent;       // GnuTLS holds bytes that the socket had no room for
+    size_t taken;      // bytes that have gone, and libmicrohttpd was not told so yet
+    uint8_t *rest;     // records that were received and not asked for yet; mostly NULL
     size_t rest_at, rest_len;
 };
 

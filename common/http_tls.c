@@ -55,8 +55,13 @@ static ssize_t pull(gnutls_transport_ptr_t ptr, void *data, size_t len)
         c->drained = n < (ssize_t)sizeof in.bytes;
         in.at = 0;
         in.len = n > 0 ? (size_t)n : 0;
+        if (n ==
+            0) { // GnuTLS would not send after an end without close_notify; requests have lengths
+            c->received_end = true;
+            errno = EAGAIN;
+        }
         if (n <= 0)
-            return n;
+            return -1;
     }
     return (ssize_t)hand_over(data, len, in.bytes, &in.at, in.len);
 }
@@ -155,7 +160,7 @@ int http_tls_handshake(struct http_conn *c)
     pull_end(c);
     if (r == GNUTLS_E_AGAIN) {
         c->watch_out = gnutls_record_get_direction(c->session) == 1;
-        return -EAGAIN;
+        return c->received_end && !c->watch_out ? -EIO : -EAGAIN;
     }
     if (r < 0) {
         gnutls_alert_send_appropriate(c->session, r);
@@ -196,6 +201,8 @@ ssize_t http_tls_recv(struct http_conn *c, void *data, size_t len)
             c->ended = true;
         else if (n != GNUTLS_E_AGAIN && n != GNUTLS_E_INTERRUPTED)
             c->ended = true, error = ECONNRESET;
+        else if (c->received_end)
+            c->ended = true;
         // A message that is not data, as a key update, ends a call too although more is there.
         if (!more_to_read(c))
             break;

@@ -113,13 +113,37 @@ def test_client_goes_while_parked(start, tls, how):  # noqa: F811
 
 @BOTH
 def test_request_and_end_at_once(start, tls):  # noqa: F811
-    """The end arrives with the request, and no event of its own tells of it."""
+    """The end arrives with the request, and no event of its own tells of it; over TLS it is one without
+    close_notify, and mostly together with the end of the handshake."""
+    server = start(tls=tls)
+    for _ in range(50):
+        with server.connect() as s:
+            s.sendall(HELLO)
+            socket.socket.shutdown(s, socket.SHUT_WR)
+            answer(s)
+    until(lambda: count(server) == 0)
+
+
+@BOTH
+def test_end_before_the_answer(start, tls):  # noqa: F811
+    """Who shuts its half while the handler thinks is answered all the same."""
     server = start(tls=tls)
     with server.connect() as s:
-        s.sendall(HELLO)
+        s.sendall(b"GET /later/200 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        server.wait_line(r"deferred .*")
         socket.socket.shutdown(s, socket.SHUT_WR)
-        answer(s)
-        until(lambda: count(server) == 0)
+        answer(s, b"later")
+    until(lambda: count(server) == 0)
+
+
+def test_end_within_the_handshake(start):  # noqa: F811
+    server = start(tls=True)
+    s = socket.create_connection(("127.0.0.1", server.port))
+    until(lambda: count(server) == 1)
+    s.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
+    s.shutdown(socket.SHUT_WR)
+    until(lambda: count(server) == 0)
+    s.close()
 
 
 def test_many_are_parked_and_wake_together(start):  # noqa: F811
