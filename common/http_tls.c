@@ -55,8 +55,9 @@ static ssize_t pull(gnutls_transport_ptr_t ptr, void *data, size_t len)
         c->drained = n < (ssize_t)sizeof in.bytes;
         in.at = 0;
         in.len = n > 0 ? (size_t)n : 0;
-        if (n ==
-            0) { // GnuTLS would not send after an end without close_notify; requests have lengths
+        // An end without close_notify stays with us: GnuTLS would send no more, and the answer to
+        // what came before it is owed. Requests tell their own length.
+        if (n == 0) {
             c->received_end = true;
             errno = EAGAIN;
         }
