@@ -245,6 +245,36 @@ static void test_borrow_takes_seats_when_it_begins(void **state) // [B5]
     pool_free(&p);
 }
 
+static uint32_t borrowed_at(struct pool *p, int64_t s)
+{
+    struct pool_license shown;
+    now.wall.s = s;
+    assert_int_equal(pool_license_count(p, now), 1);
+    pool_license_at(p, 0, &shown);
+    return shown.borrowed;
+}
+
+// Whose clock is set back by up to a day finds the borrows of then again; older ones are forgotten.
+static void test_ended_borrows_come_back_with_the_clock(void **state)
+{
+    enum { DAY = 86400, HOUR = 3600 };
+    struct pool *p = start(&two_seats, 1, 0);
+    struct pool_borrow_entry first = {U1, H, {{1100}, {1200}, "aa:01"}, "1"},
+                             second = {U1, H, {{1150}, {1100 + 2 * HOUR}, "aa:02"}, "2"};
+    pool_add_borrow(p, &first, now);
+    pool_add_borrow(p, &second, now);
+    assert_int_equal(borrowed_at(p, 1160), 2);
+    assert_int_equal(borrowed_at(p, 1100 + 2 * HOUR), 0);
+    assert_int_equal(borrowed_at(p, 1160), 2);
+    assert_int_equal(borrowed_at(p, 1300), 1); // they end one after the other
+    assert_int_equal(borrowed_at(p, 1200 + DAY + HOUR + 1), 0);
+    struct pool_borrow_entry third = {U1, H, {{1}, {2 * DAY}, "aa:03"}, "3"};
+    pool_add_borrow(p, &third, now);
+    assert_int_equal(borrowed_at(p, now.wall.s), 1);
+    assert_int_equal(borrowed_at(p, 1160), 2); // the second and the third
+    pool_free(&p);
+}
+
 static void test_lowered_count_displaces_the_youngest(void **state)
 {
     struct lic l = two_seats;
@@ -459,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_license_ends_sessions),
         cmocka_unit_test(test_newest_wins),
         cmocka_unit_test(test_borrow_takes_seats_when_it_begins),
+        cmocka_unit_test(test_ended_borrows_come_back_with_the_clock),
         cmocka_unit_test(test_lowered_count_displaces_the_youngest),
         cmocka_unit_test(test_client_limit),
         cmocka_unit_test(test_considered),

@@ -276,8 +276,10 @@ static void compare_lists(struct pool *p, const struct model *m)
             current += m->borrows[k].license == license && m->borrows[k].until.s > m->now.wall.s;
         assert_int_equal(shown.borrows_len, current);
         for (size_t k = 0; k < current; k++) {
-            struct pool_borrow b;
+            struct pool_borrow b, before;
             pool_license_borrow(p, i, k, &b);
+            pool_license_borrow(p, i, k ? k - 1 : 0, &before);
+            assert_true(before.from.s <= b.from.s);
             assert_true(b.until.s > m->now.wall.s);
         }
     }

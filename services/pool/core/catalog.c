@@ -19,8 +19,7 @@ static void license_free(struct license *l)
 {
     if (!l)
         return;
-    for (size_t i = 0; i < l->borrows_len; i++)
-        free(l->borrows[i].host_id);
+    license_clear_borrows(l);
     free(l->borrows);
     free(l->records);
     free(l);
@@ -196,140 +195,6 @@ void catalog_load(struct catalog *c, const struct pool_record *records, size_t l
     c->at = WALL_MAX;
 }
 
-// ---- Borrows ----
-
-void catalog_clear_borrows(struct catalog *c)
-{
-    for (uint32_t i = 0; i < c->len; i++) {
-        struct license *l = c->licenses[i];
-        if (!l)
-            continue;
-        for (size_t k = 0; k < l->borrows_len; k++)
-            free(l->borrows[k].host_id);
-        l->borrows_len = l->borrows_over = 0;
-    }
-    c->at = WALL_MAX;
-}
-
-static uint32_t id_mark(const char *id)
-{
-    uint32_t h = 2166136261; // FNV-1a
-    for (; *id; id++)
-        h = (h ^ (unsigned char)*id) * 16777619;
-    return h;
-}
-
-void catalog_add_borrow(struct catalog *c, const struct pool_borrow_entry *entry)
-{
-    uint32_t n = catalog_need(c, entry->uuid, entry->feature); // may move c->licenses
-    struct license *l = c->licenses[n];
-    if (l->borrows_len == l->borrows_cap) {
-        l->borrows_cap = l->borrows_cap ? l->borrows_cap * 2 : 4;
-        l->borrows = alloc_resized(l->borrows, l->borrows_cap, sizeof *l->borrows);
-    }
-    const char *id = entry->borrow_id;
-    size_t host_bytes = strlen(entry->borrow.host_id) + 1, id_bytes = id ? strlen(id) + 1 : 0;
-    struct license_borrow *b = &l->borrows[l->borrows_len++];
-    *b = (struct license_borrow){.from = entry->borrow.from,
-                                 .until = entry->borrow.until,
-                                 .host_id = alloc_checked(malloc(host_bytes + id_bytes))};
-    memcpy(b->host_id, entry->borrow.host_id, host_bytes);
-    if (id) {
-        b->borrow_id = memcpy(b->host_id + host_bytes, id, id_bytes);
-        b->id_mark = id_mark(id);
-    }
-    c->at = WALL_MAX;
-}
-
-void catalog_drop_borrows(struct catalog *c, const struct pool_borrow_entry *entry,
-                          struct wall_time ended)
-{
-    uint32_t n = catalog_find(c, entry->uuid, entry->feature);
-    if (n == LICENSE_NONE)
-        return;
-    struct license *l = c->licenses[n];
-    const char *id = entry->borrow_id;
-    uint32_t mark = id ? id_mark(id) : 0;
-    size_t kept = 0;
-    for (size_t i = 0; i < l->borrows_len; i++) {
-        struct license_borrow *b = &l->borrows[i];
-        bool same = id && b->id_mark == mark && b->borrow_id && !strcmp(b->borrow_id, id);
-        if (same || b->until.s < ended.s)
-            free(b->host_id);
-        else if (kept++ != i)
-            l->borrows[kept - 1] = *b;
-    }
-    l->borrows_len = kept;
-    c->at = WALL_MAX;
-}
-
-static int borrow_compare(const void *x, const void *y)
-{
-    const struct license_borrow *a = x, *b = y;
-    if (a->over != b->over)
-        return a->over - b->over;
-    if (a->from.s != b->from.s)
-        return a->from.s < b->from.s ? -1 : 1;
-    if (a->until.s != b->until.s)
-        return a->until.s < b->until.s ? -1 : 1;
-    return strcmp(a->host_id, b->host_id);
-}
-
-// Puts the item at `at` into its place among those before it, which are sorted.
-static void insert_borrow(struct license_borrow *b, size_t at)
-{
-    struct license_borrow moved = b[at];
-    size_t low = 0, high = at;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (borrow_compare(&b[middle], &moved) <= 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    memmove(&b[low + 1], &b[low], (at - low) * sizeof *b);
-    b[low] = moved;
-}
-
-#define MISPLACED_FEW 8
-
-// With many that have ended, one that is new must not cost a sort of them all.
-static void sort_borrows(struct license *l, size_t misplaced)
-{
-    struct license_borrow *b = l->borrows;
-    if (misplaced > MISPLACED_FEW) {
-        qsort(b, l->borrows_len, sizeof *b, borrow_compare);
-        return;
-    }
-    for (size_t i = 1; misplaced && i < l->borrows_len; i++) {
-        if (borrow_compare(&b[i - 1], &b[i]) > 0)
-            insert_borrow(b, i);
-    }
-}
-
-static void note_change(struct catalog *c, struct wall_time t, struct wall_time now)
-{
-    if (t.s > now.s && t.s < c->next.s)
-        c->next = t;
-}
-
-static void refresh_borrows(struct catalog *c, struct license *l, struct wall_time now)
-{
-    size_t misplaced = 0;
-    l->borrowed = 0;
-    l->borrows_over = 0;
-    for (size_t i = 0; i < l->borrows_len; i++) {
-        struct license_borrow *b = &l->borrows[i];
-        b->over = b->until.s <= now.s;
-        l->borrows_over += b->over;
-        l->borrowed += !b->over && b->from.s <= now.s;
-        note_change(c, b->from, now);
-        note_change(c, b->until, now);
-        misplaced += i && borrow_compare(b - 1, b) > 0;
-    }
-    sort_borrows(l, misplaced);
-}
-
 // ---- What is in force ----
 
 static bool same_terms(const struct match_terms *a, const struct match_terms *b)
@@ -345,14 +210,14 @@ static bool refresh_record(struct catalog *c, struct license *l, struct wall_tim
     enum pool_validity validity_before = l->validity;
     l->in_force = 0;
     for (uint32_t i = 0; i < l->records_len; i++) {
-        note_change(c, l->records[i].valid_from, now);
+        catalog_note_change(c, l->records[i].valid_from, now);
         if (l->records[i].valid_from.s <= now.s) {
             l->in_force = i;
             break;
         }
     }
     const struct license_record *r = license_in_force(l);
-    note_change(c, r->valid_until, now);
+    catalog_note_change(c, r->valid_until, now);
     if (r->valid_until.s <= now.s)
         l->validity = POOL_EXPIRED;
     else
@@ -375,7 +240,7 @@ bool catalog_refresh(struct catalog *c, struct wall_time now)
         struct license *l = c->licenses[i];
         if (!l)
             continue;
-        refresh_borrows(c, l, now);
+        license_refresh_borrows(c, l, now);
         if (!l->records_len)
             continue; // its sessions end anyway: no need to move the cut over all of them
         changed |= refresh_record(c, l, now);

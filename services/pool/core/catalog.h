@@ -21,7 +21,7 @@ struct license_borrow {
     char *host_id;         // and behind its NUL:
     const char *borrow_id; // NULL: none
     uint32_t id_mark;      // of the ID: most others are told apart without looking at theirs
-    bool over;             // sorted to the end
+    uint64_t told;         // later ones have greater numbers
 };
 
 struct license {
@@ -37,10 +37,11 @@ struct license {
     char last_version_text[24];
     uint32_t epoch; // changes with last_terms
 
-    struct license_borrow *borrows; // by (over, from, until, host)
+    struct license_borrow *borrows; // first those that have ended, then by (from, until, host)
     size_t borrows_len, borrows_cap;
-    size_t borrows_over;
-    uint32_t borrowed; // cover now
+    size_t ended_len;
+    struct wall_time ended_at, ended_first; // they had ended at; the first end of them
+    uint32_t borrowed;                      // cover now
 
     uint32_t capacity; // count - borrowed, at least 0; as it was last if withdrawn
     // Sessions, oldest first. cut is the first with `capacity` or more older ones ([B5]): it and
@@ -65,6 +66,7 @@ struct catalog {
     struct siphash_key key;
     // What is computed for `at` holds from then until `next`.
     struct wall_time at, next;
+    uint64_t told; // borrows so far
 };
 
 void catalog_init(struct catalog *c, const struct siphash_key *key);
@@ -79,12 +81,6 @@ uint32_t catalog_need(struct catalog *c, const char *uuid, const char *feature);
 
 // Replaces all records. Licenses that nothing refers to any more are freed. Then catalog_refresh.
 void catalog_load(struct catalog *c, const struct pool_record *records, size_t len);
-void catalog_clear_borrows(struct catalog *c);
-void catalog_add_borrow(struct catalog *c, const struct pool_borrow_entry *entry);
-// Takes out the one with the same ID, and those of its license that ended before `ended`.
-void catalog_drop_borrows(struct catalog *c, const struct pool_borrow_entry *entry,
-                          struct wall_time ended);
-
 // Brings validity, the record in force, borrowed and capacity of all licenses to `now`. True: what
 // is in force or valid has changed, so that the classes must be built anew.
 bool catalog_refresh(struct catalog *c, struct wall_time now);
@@ -92,7 +88,24 @@ static inline bool catalog_is_current(const struct catalog *c, struct wall_time 
 {
     return now.s >= c->at.s && now.s < c->next.s;
 }
+// Something changes at t, unless that has been.
+static inline void catalog_note_change(struct catalog *c, struct wall_time t, struct wall_time now)
+{
+    if (t.s > now.s && t.s < c->next.s)
+        c->next = t;
+}
 static inline const struct license_record *license_in_force(const struct license *l)
 {
     return &l->records[l->in_force];
 }
+
+// catalog_borrows.c
+void catalog_clear_borrows(struct catalog *c);
+// Replaces the one of this license with the same ID, if there is one.
+void catalog_add_borrow(struct catalog *c, const struct pool_borrow_entry *entry);
+// Those of the license that ended before `before`; not always at once.
+void catalog_forget_borrows(struct catalog *c, const char *uuid, const char *feature,
+                            struct wall_time before);
+void license_clear_borrows(struct license *l);
+// Which have ended at now, and how many cover it.
+void license_refresh_borrows(struct catalog *c, struct license *l, struct wall_time now);

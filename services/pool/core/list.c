@@ -24,7 +24,7 @@ static void show_license(const struct pool *p, const struct license *l, struct p
         .live = l->live,
         .tag = r->tag,
         .issue_tie = r->issue_tie,
-        .borrows_len = l->borrows_len - l->borrows_over,
+        .borrows_len = l->borrows_len - l->ended_len,
     };
     if (l->validity == POOL_VALID && l->capacity > l->live && p->hold.ms <= p->mono.ms)
         out->available = l->capacity - l->live;
@@ -50,7 +50,7 @@ bool pool_license_find(struct pool *p, const char *uuid, const char *feature, st
 void pool_license_borrow(struct pool *p, size_t i, size_t k, struct pool_borrow *out)
 {
     const struct license *l = catalog_at(&p->catalog, p->catalog.listed[i]);
-    const struct license_borrow *b = &l->borrows[k]; // ended ones are behind all others
+    const struct license_borrow *b = &l->borrows[l->ended_len + k];
     *out = (struct pool_borrow){b->from, b->until, b->host_id};
 }
 

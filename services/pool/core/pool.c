@@ -94,7 +94,8 @@ void pool_set_borrows(struct pool *p, const struct pool_borrow_entry *entries, s
 
 void pool_add_borrow(struct pool *p, const struct pool_borrow_entry *entry, struct pool_now now)
 {
-    catalog_drop_borrows(&p->catalog, entry, (struct wall_time){now.wall.s - BORROW_MEMORY_S});
+    catalog_forget_borrows(&p->catalog, entry->uuid, entry->feature,
+                           (struct wall_time){now.wall.s - BORROW_MEMORY_S});
     catalog_add_borrow(&p->catalog, entry);
     pool_advance(p, &now);
 }

@@ -115,7 +115,8 @@ struct pool_borrow_entry {
 void pool_set_borrows(struct pool *p, const struct pool_borrow_entry *entries, size_t len,
                       struct pool_now now);
 // Adds one, or replaces the one of this license with the same ID. Its seat is taken as soon as its
-// period covers now. Those of this license that ended more than a day ago are forgotten.
+// period covers now. Those of this license that ended more than a day ago are forgotten, by the
+// hour. Costs O(those that have not ended).
 void pool_add_borrow(struct pool *p, const struct pool_borrow_entry *entry, struct pool_now now);
 
 // ---- Sessions ----
