@@ -12,6 +12,7 @@ strace nbdkit nbdkit-plugin-python libnbd-bin e2fsprogs mount
 chromium chromium-driver python3-selenium python3-pip fonts-dejavu-core"
 TEST_PACKAGES="$TEST_PACKAGES qemu-system-x86 busybox-static"
 TEST_PACKAGES="$TEST_PACKAGES docker-compose debootstrap iptables iproute2 debhelper dpkg-dev lintian util-linux"
+TEST_PACKAGES="$TEST_PACKAGES podman netavark"
 # Debian's own engine, unless there is another one, with which it would clash.
 [ -x /usr/bin/dockerd ] || TEST_PACKAGES="$TEST_PACKAGES docker.io"
 # Debian's own kubectl, unless there is another one, with which it would clash.

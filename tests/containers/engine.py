@@ -73,33 +73,40 @@ def sweep():
     for kind, folder, prefix in (("netns", "/run/netns", "berth-"),
                                  ("link", "/sys/class/net", "bb")):
         for path in Path(folder).glob(f"{prefix}*"):
-            pid = path.name.removeprefix(prefix)
+            pid = path.name.removeprefix(prefix).partition("-")[0]
             if pid.isdecimal() and not Path("/proc", pid).exists():
                 ip(kind, "delete", path.name, check=False)
 
 
-class Network:
+class Namespace:
+    """For the network of an engine; with nothing but its own end of it."""
+
+    def __init__(self, suffix=""):
+        self.name = f"berth-{os.getpid()}{suffix}"
+        self.path = f"/run/netns/{self.name}"
+        ip("netns", "add", self.name)
+        ip("-n", self.name, "link", "set", "lo", "up")
+
+    def close(self):
+        ip("netns", "delete", self.name, check=False)
+
+
+class Network(Namespace):
     """The engine's namespace, and the cable to it: its default route leads to the machine."""
 
     def __init__(self):
-        self.name = f"berth-{os.getpid()}"
-        self.path = f"/run/netns/{self.name}"
+        super().__init__()
         machine, engine = f"bh{os.getpid()}", f"be{os.getpid()}"
-        ip("netns", "add", self.name)
         try:
             ip("link", "add", machine, "type", "veth", "peer", "name", engine, "netns", self.name)
             ip("address", "add", f"{OUTSIDE}/30", "dev", machine)
             ip("link", "set", machine, "up")
-            ip("-n", self.name, "link", "set", "lo", "up")
             ip("-n", self.name, "address", "add", f"{INSIDE}/30", "dev", engine)
             ip("-n", self.name, "link", "set", engine, "up")
             ip("-n", self.name, "route", "add", "default", "via", OUTSIDE)
         except AssertionError:
             self.close()
             raise
-
-    def close(self):
-        ip("netns", "delete", self.name, check=False)
 
 
 class Bridge:

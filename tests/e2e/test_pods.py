@@ -5,21 +5,18 @@ swapped), each in a network namespace of its own, whose packet filter is made fr
 What that proves: the manifests' configuration, paths, ports, modes, probes and policies fit the programs.
 What it does not: a scheduler, a real kubelet, a network plugin."""
 
-import base64
 import itertools
 import json
 import os
-import secrets
 import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import yaml
 from berth import BUILD, ROOT, Gone, Process, make_tls_certificate, run, vendor, wait_until
+from manifests import USER, Manifests, contents, tls_secret
 
-USER = 22022
 OUTSIDE, BACKEND = "203.0.113.9", "203.0.113.1"  # a client, and the vendor; not in any cluster's range
 MONITORING = "10.244.9.9"  # Prometheus, in its namespace
 PODS = {"gateway": "10.244.0.2", "pool": "10.244.0.3", "trust": "10.244.0.4", "borrow": "10.244.0.5",
@@ -64,37 +61,6 @@ while waiting and time.monotonic() < end:
             print(waiting[s])
         del waiting[s]
 """
-
-
-# ---- volumes ----
-
-class Volume:
-    """A secret or config map as the kubelet mounts it: replaced at once, by a link."""
-
-    def __init__(self, folder, mode):
-        self.folder, self.mode, self.version = folder, mode, 0
-        folder.mkdir(parents=True)
-        folder.chmod(0o755)
-
-    def write(self, files):
-        self.version += 1
-        name = f"..{self.version}"
-        (self.folder / name).mkdir(mode=0o755)
-        for key, data in files.items():
-            path = self.folder / name / key
-            path.write_bytes(data)
-            os.chown(path, 0, USER)
-            path.chmod(self.mode | 0o440)  # fsGroup: its group may read
-            if not (self.folder / key).is_symlink():
-                (self.folder / key).symlink_to(f"..data/{key}")
-        (self.folder / "..next").symlink_to(name)
-        (self.folder / "..next").rename(self.folder / "..data")
-        if self.version > 1:
-            shutil.rmtree(self.folder / f"..{self.version - 1}")
-
-
-def contents(folder):
-    return {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()}
 
 
 # ---- network ----
@@ -179,13 +145,10 @@ def rules_of(rules, chain, key, option, number):
 
 # ---- pods ----
 
-class Cluster:
+class Cluster(Manifests):
     def __init__(self, folder):
-        self.folder, self.volumes, self.processes = folder, {}, {}
-        built = run("kubectl", "kustomize", ROOT / "deploy" / "kubernetes" / "overlays" / "cloud-ready")
-        self.manifests = list(yaml.safe_load_all(built.stdout))
-        self.pods = {m["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]: m
-                     for m in self.manifests if m["kind"] in ("Deployment", "StatefulSet")}
+        super().__init__()
+        self.folder, self.processes = folder, {}
         (folder / "image" / "usr" / "bin").mkdir(parents=True)
         for pod in PODS:
             shutil.copy(BUILD / f"berth-{kind(pod)}", folder / "image" / "usr" / "bin")
@@ -193,18 +156,9 @@ class Cluster:
                 f"berth-{kind(pod)}")
         self.network = Network()
 
-    def of_kind(self, kind):
-        return [m for m in self.manifests if m["kind"] == kind]
-
-    def provide(self, name, files):
-        """The content of a secret or config map, for all who mount it."""
-        for volume in self.volumes.get(name, []):
-            volume.write(files)
-        assert name in self.volumes, f"nobody mounts {name}"
-
     def prepare(self, pod):
         """The container's folders and files; the shell commands that mount them."""
-        spec = self.pods[kind(pod)]["spec"]["template"]["spec"]
+        spec = self.spec(kind(pod))
         root, script = self.folder / pod, [f"mount --bind {self.folder / pod} {self.folder / pod}"]
         sources = {v["name"]: v for v in spec["volumes"]}
         for mount in spec["containers"][0]["volumeMounts"]:
@@ -212,17 +166,12 @@ class Cluster:
             folder = self.folder / f"{pod}-volumes" / mount["name"]
             target = root / mount["mountPath"].lstrip("/")
             target.mkdir(parents=True)
-            if "secret" in source:
-                name, mode = source["secret"]["secretName"], source["secret"]["defaultMode"]
-            elif "configMap" in source:
-                name, mode = source["configMap"]["name"], 0o644
-            else:  # a claimed volume: the kubelet gives it to the group
+            if not self.volume(source, folder):  # a claimed one: the kubelet gives it to the group
                 folder.mkdir(parents=True)
                 os.chown(folder, 0, spec["securityContext"]["fsGroup"])
                 folder.chmod(0o2775)
                 script.append(f"mount --bind {folder} {target}")
                 continue
-            self.volumes.setdefault(name, []).append(Volume(folder, mode))
             script += [f"mount --bind {folder} {target}", f"mount -o remount,bind,ro {target}"]
         names = {f"berth-{other}": address for other, address in PODS.items()}
         names["backend.example"] = BACKEND
@@ -233,7 +182,7 @@ class Cluster:
         return script
 
     def start(self, pod):
-        spec = self.pods[kind(pod)]["spec"]["template"]["spec"]
+        spec = self.spec(kind(pod))
         user = spec["securityContext"]["runAsUser"]
         environment = {e["name"]: e["value"] for e in spec["containers"][0].get("env", [])}
         command = f"/usr/bin/berth-{kind(pod)} -c /etc/berth/config.yaml"
@@ -246,7 +195,7 @@ class Cluster:
             self.folder / f"{pod}.log")
 
     def probe(self, pod, which):
-        container = self.pods[kind(pod)]["spec"]["template"]["spec"]["containers"][0]
+        container = self.spec(kind(pod))["containers"][0]
         get = container[which]["httpGet"]
         port = next(p["containerPort"] for p in container["ports"] if p["name"] == get["port"])
         if not self.processes[pod].running():
@@ -287,7 +236,6 @@ class Cluster:
 
 
 def fill(cluster, folder, keys):
-    """What README.md of deploy/kubernetes says has to be made."""
     server, license_folder = folder / "server-license", folder / "license"
     license_folder.mkdir()
     vendor("cloud-license", "--dir", keys, "--server-id", "S-1", "--cloud-url", "https://backend.example:443",
@@ -297,21 +245,7 @@ def fill(cluster, folder, keys):
            license_folder / "license_a.dat")
     make_tls_certificate(folder)
     run(BUILD / "berth", "rpc-keys", folder / "rpc")
-    config = next(m for m in cluster.of_kind("ConfigMap"))
-    cluster.provide(config["metadata"]["name"], {k: v.encode() for k, v in config["data"].items()})
-    cluster.provide("berth-vendor-ca", {"vendor-ca.pem": (keys / "vendor-ca.pem").read_bytes()})
-    cluster.provide("berth-licenses", contents(license_folder))
-    cluster.provide("berth-server-license", contents(server))
-    cluster.provide("berth-tls", tls_secret(folder))
-    cluster.provide("berth-tokens", {n: base64.b16encode(secrets.token_bytes(32)) for n in
-                                     ("admin.token", "borrow.token")})
-    rpc = contents(folder / "rpc")
-    for pod in cluster.pods:
-        cluster.provide(f"berth-rpc-{pod}", {n: rpc[n] for n in ("ca.pem", f"{pod}.pem", f"{pod}.key")})
-
-
-def tls_secret(folder):
-    return {"tls.crt": (folder / "tls.pem").read_bytes(), "tls.key": (folder / "tls.key").read_bytes()}
+    cluster.provide_all(folder)
 
 
 @pytest.fixture(scope="module")
