@@ -10,7 +10,7 @@ import datetime
 import pytest
 import yaml
 
-from berth import make_tls_certificate, wait_until
+from berth import RpcError, make_tls_certificate, wait_until
 from engine import SERVICES, CannotRun, PublishedClient
 from manifests import USER, Manifests
 from podman import Podman
@@ -92,8 +92,18 @@ class Machine(Manifests):
         return f"berth-{component}-{component}"
 
     def ready(self):
+        """All say so, and gateway, which is ready without borrow, has found that one, too."""
         return all(self.podman("exec", self.container(s), f"/usr/bin/berth-{s}", "-c", "/etc/berth/config.yaml",
-                               "health", check=False).returncode == 0 for s in SERVICES)
+                               "health", check=False).returncode == 0 for s in SERVICES) and self.lends()
+
+    def lends(self):
+        borrower = self.borrower()
+        try:
+            return borrower.call("ListBorrowedLicensesV1") is not None
+        except RpcError:
+            return False
+        finally:
+            borrower.close()
 
     def logs(self):
         return "".join(self.podman("logs", "--tail", "20", self.container(s), check=False).stderr for s in SERVICES)
@@ -106,6 +116,9 @@ class Machine(Manifests):
 
     def client(self, token=None):
         return PublishedClient(self.podman.network.path, 22022, self.made / "tls.pem", token=token)
+
+    def borrower(self):
+        return self.client(self.tokens["borrow.token"].decode())
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +165,7 @@ def test_the_containers_are_as_confined_as_the_manifests_say(machine, service):
 
 
 def test_what_was_lent_and_used_survives_the_pods(machine):
-    borrower = machine.client(token=machine.tokens["borrow.token"].decode())
+    borrower = machine.borrower()
     until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
     lent = borrower.call("BorrowLicenseV1", uuid=borrower.licenses()[0]["uuid"], feature="F",
                          hostId="02:00:00:00:00:01", validUntil=until.strftime("%Y-%m-%dT%H:%M:%SZ"))
