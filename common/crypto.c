@@ -19,8 +19,11 @@
 
 int crypto_fail(struct error *err, const char *what)
 {
-    unsigned long code = ERR_peek_last_error();
-    const char *reason = code ? ERR_reason_error_string(code) : NULL;
+    unsigned long first = ERR_peek_error(), last = ERR_peek_last_error();
+    // Of a file that cannot be opened OpenSSL says "system lib" in the end.
+    const char *reason = ERR_SYSTEM_ERROR(first) ? strerror(ERR_GET_REASON(first))
+                         : last                  ? ERR_reason_error_string(last)
+                                                 : NULL;
     error_set(err, "%s%s%s", what, reason ? ": " : "", reason ? reason : "");
     ERR_clear_error();
     return -EINVAL;

@@ -68,3 +68,6 @@ def test_refusals_say_what_to_do(site):
     site.configure(rpc__keys="rpc-keys")
     refused = run(BUILD / "berth-pool", "-c", site.config, check=False)
     assert refused.returncode == 78 and "pool.key" in refused.stderr
+    (folder / "ca.pem").unlink()
+    refused = run(BUILD / "berth-pool", "-c", site.config, check=False)
+    assert refused.returncode == 78 and "ca.pem: No such file or directory" in refused.stderr
