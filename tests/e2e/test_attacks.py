@@ -91,6 +91,8 @@ ATTACKS = {
     "origin-null": (post(CALL, b"Origin: null\r\nConnection: close\r\n"), 403, "origin"),
     "origin-foreign": (post(CALL, b"Origin: https://evil.example\r\nConnection: close\r\n"), 403,
                        "origin"),
+    "host-rebound": (post(CALL, b"Origin: https://evil.example\r\nConnection: close\r\n").replace(
+        b"Host: localhost", b"Host: evil.example"), 403, "origin"),
     "preflight": (b"OPTIONS /licenses HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                   b"Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n\r\n",
                   405, "method"),
