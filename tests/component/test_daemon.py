@@ -6,29 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+from berth import free_port, wait_until
 
 FIXTURE = Path(os.environ["DAEMON_FIXTURE"])
-
-
-def wait_until(condition, seconds=15, what="condition"):
-    end = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds} s"
-        pause.wait(0.02)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Daemon:

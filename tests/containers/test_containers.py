@@ -331,7 +331,7 @@ def test_without_pool_no_sessions(stack, client, holdings, kind):
 
 @pytest.mark.parametrize("kind", ["paused", "cut off"])
 def test_without_trust_nothing_is_given_but_taken_back(stack, client, holdings, kind):
-    second = take(client)
+    second = works(take, client)
     with fault(stack, "trust", kind):
         refused(1011, "trust", take_and_return, client)
         refused(1011, "trust", client.revalidate, holdings)

@@ -6,12 +6,15 @@ with what it last saw."""
 
 import contextlib
 import datetime
+import fcntl
 import json
 import os
+import random
 import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from http.client import HTTPSConnection
@@ -49,18 +52,27 @@ def wait_until(condition, seconds=10, what="condition"):
         pause.wait(0.03)
 
 
-_ports_given = set()
+DEFAULT_PORTS = range(22020, 22040)
+# Below those that the kernel gives to connections; whoever takes one locks a byte of this file.
+_ports = random.sample(range(10000, min(32000, int(Path("/proc/sys/net/ipv4/ip_local_port_range")
+                                                   .read_text().split()[0]))), 10000)
+_ports_file = os.open(f"{tempfile.gettempdir()}/berth-test-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def free_port():
-    """A port that nobody listens at, and that was not given out before by this process."""
+    """A port that nobody listens at, and that no other process of the tests is given while this one lives."""
     while True:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        if port not in _ports_given:
-            _ports_given.add(port)
+        port = _ports.pop()
+        if port in DEFAULT_PORTS:
+            continue
+        try:
+            fcntl.lockf(_ports_file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(("127.0.0.1", port))
             return port
+        except OSError:
+            pass
 
 
 def make_tls_certificate(folder, names=("localhost",), stem="tls"):
