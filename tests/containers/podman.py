@@ -1,7 +1,6 @@
 """Another engine: podman, with network, storage and mounts of its own."""
 
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -13,16 +12,11 @@ from engine import PATH, CannotRun, Namespace, run
 
 class Podman:
     def __init__(self):
-        missing = [p for p in ("podman", "runc", "kubectl") if not shutil.which(p, path=PATH)]
+        missing = [p for p in ("podman", "runc") if not shutil.which(p, path=PATH)]
+        if not shutil.which("kubectl"):
+            missing.append("kubectl")
         if missing:
             raise CannotRun(f"not installed: {', '.join(missing)}")
-        self.network = Namespace("-podman")
-        self.folder = Path(tempfile.mkdtemp(prefix="berth-podman-", dir="/var/tmp"))
-        conf = self.folder / "containers.conf"
-        # The limits that podman gives by itself are beyond what a machine may allow to give.
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        conf.write_text(f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", '
-                        f'"nproc=4096:4096"]\n[network]\nnetwork_backend = "netavark"\n')
         # What it mounts goes with the process that holds the namespace.
         Path("/run/containers").mkdir(exist_ok=True)
         self.holder = subprocess.Popen(
@@ -31,6 +25,13 @@ class Podman:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if not self.holder.stdout.readline():
             raise CannotRun("no mounts of its own")
+        self.network = Namespace("-podman")
+        self.folder = Path(tempfile.mkdtemp(prefix="berth-podman-", dir="/var/tmp"))
+        conf = self.folder / "containers.conf"
+        # The limits that podman gives by itself are beyond what a machine may allow to give.
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        conf.write_text(f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", '
+                        f'"nproc=4096:4096"]\n[network]\nnetwork_backend = "netavark"\n')
         self.env = {"PATH": PATH, "HOME": str(self.folder), "CONTAINERS_CONF": str(conf)}
 
     def __call__(self, *arguments, **more):
@@ -43,7 +44,7 @@ class Podman:
                    env=self.env, **more)
 
     def load(self, engine, images):
-        """Images of the other engine, as TAG of this one."""
+        """Takes images over from the other engine."""
         archive = self.folder / "images.tar"
         engine.docker("save", "-o", archive, *images)
         self("load", "-i", archive)
