@@ -12,7 +12,7 @@ strace nbdkit nbdkit-plugin-python libnbd-bin e2fsprogs mount
 chromium chromium-driver python3-selenium python3-pip fonts-dejavu-core"
 TEST_PACKAGES="$TEST_PACKAGES qemu-system-x86 busybox-static"
 TEST_PACKAGES="$TEST_PACKAGES docker-compose debootstrap iptables iproute2 debhelper dpkg-dev lintian util-linux"
-TEST_PACKAGES="$TEST_PACKAGES podman netavark"
+TEST_PACKAGES="$TEST_PACKAGES podman netavark catatonit"
 # Debian's own engine, unless there is another one, with which it would clash.
 [ -x /usr/bin/dockerd ] || TEST_PACKAGES="$TEST_PACKAGES docker.io"
 # Debian's own kubectl, unless there is another one, with which it would clash.
@@ -39,6 +39,7 @@ install_packages() {
             missing="$missing $p"
     done
     [ -n "$missing" ] || return 0
+    installed=yes
     say "installing:$missing"
     # shellcheck disable=SC2086
     (apt_install $missing) || die "apt-get could not install:$missing"
@@ -65,7 +66,14 @@ build() {
     dir=$1
     shift
     if [ ! -f "$dir/build.ninja" ]; then
-        meson setup "$@" "$dir" "$ROOT" >"$dir.log" 2>&1 || { tail -30 "$dir.log" >&2; die "meson setup failed"; }
+        set -- setup "$@"
+    elif [ -n "${installed:-}" ]; then # a folder of before does not know what is there now
+        set -- setup --reconfigure "$@"
+    else
+        set --
+    fi
+    if [ $# -gt 0 ]; then
+        meson "$@" "$dir" "$ROOT" >"$dir.log" 2>&1 || { tail -30 "$dir.log" >&2; die "meson setup failed"; }
     fi
     ninja -C "$dir" >"$dir.log" 2>&1 || { grep -E -A5 'error|FAILED' "$dir.log" | head -60 >&2; die "build failed, see $dir.log"; }
 }

@@ -65,11 +65,12 @@ def run(command, **kwargs):
 
 def build(folder, options):
     """True if the folder is built; prints the compiler's complaint otherwise."""
-    if not (folder / "build.ninja").exists():
-        setup = run(["meson", "setup", *options, folder], capture_output=True)
-        if setup.returncode:
-            print(setup.stdout[-3000:], setup.stderr[-3000:])
-            return False
+    # One that the demo made was configured without the packages of the tests.
+    again = ["--reconfigure"] if (folder / "build.ninja").exists() else []
+    setup = run(["meson", "setup", *again, *options, folder], capture_output=True)
+    if setup.returncode:
+        print(setup.stdout[-3000:], setup.stderr[-3000:])
+        return False
     made = run(["ninja", "-C", folder], capture_output=True)
     if made.returncode:
         print(made.stdout[-6000:])

@@ -132,6 +132,8 @@ def machine(engine):
             podman.load(engine, [f"berth/{name}" for name in (*SERVICES, "tools")])
             machine = Machine(podman)
             machine.tool("berth", "--version")
+            for command in ("create", "start", "rm"):
+                podman("pod", command, "probe")
         except AssertionError as e:
             pytest.skip(f"podman does not run here: {e}")
         for service in SERVICES:  # the names that the manifests have, and a vendor's registry would
