@@ -180,9 +180,11 @@ class Engine:
 
     def close(self):
         self.stop()
-        # dockerd leaves the mount of the network namespace that it was in.
-        for mount in self.folder.glob("run/netns/*"):
-            run("umount", mount, check=False)
+        # dockerd leaves the mount of the network namespace that it was in, and where / is private
+        # one of its data over themselves.
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            if line.split()[1].startswith(f"{self.folder}/"):
+                run("umount", "-l", line.split()[1], check=False)
         if not self.kept:
             shutil.rmtree(self.folder)
 
