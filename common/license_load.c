@@ -195,8 +195,13 @@ static void check_text(struct license_set *set, const char *text, size_t len,
                     "the server's licenses");
         return;
     }
+    if (!file.blocks_len) {
+        refuse_file(set, LICENSE_SYNTAX,
+                    "there is no license in the file; copy the one that you were given again");
+        return;
+    }
     struct checker c = {.keys = keys, .file = &file};
-    set->records = arena_zalloc(set->arena, (file.blocks_len + 1) * sizeof *set->records);
+    set->records = arena_zalloc(set->arena, file.blocks_len * sizeof *set->records);
     set->records_len = file.blocks_len;
     set->servers = file.servers;
     set->servers_len = file.servers_len;

@@ -68,13 +68,15 @@ def damaged(text, how):
                             text),
         "binary": "\x00" + text,
         "latin1": None,
+        "empty": "",
+        "no block": "server=https://localhost:22022\n",
         "format": text.replace("format: 1", "format: 2"),
         "added key": text.replace("count: 5", "count: 5\nnote: hello"),
     }[how]
 
 
 @pytest.mark.parametrize("how", ["count", "reordered", "cut", "unsigned", "signature", "binary",
-                                 "latin1", "format", "added key"])
+                                 "latin1", "format", "added key", "empty", "no block"])
 def test_l2_a_damaged_file_is_refused_and_the_others_load(site, how):
     path = site.license("bad", feature="Bad")
     text = damaged(path.read_text(), how)
