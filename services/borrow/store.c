@@ -116,7 +116,9 @@ static int read_all(int fd, struct buf *out)
     struct stat st;
     if (fstat(fd, &st))
         return -errno;
-    if (!S_ISREG(st.st_mode) || st.st_size > STORE_FILE_BYTES_MAX)
+    if (!S_ISREG(st.st_mode))
+        return -ENXIO;
+    if (st.st_size > STORE_FILE_BYTES_MAX)
         return -EFBIG;
     while (out->len <= STORE_FILE_BYTES_MAX) {
         ssize_t n = read(fd, block, sizeof block);
@@ -129,6 +131,16 @@ static int read_all(int fd, struct buf *out)
     return -EFBIG;
 }
 
+// What is in the place of a file of ours, and no process of ours has put there; NULL: none of that.
+static const char *alien(int error)
+{
+    return error == -ELOOP    ? "is a symbolic link, and these are not followed: move it away"
+           : error == -ENXIO  ? "is not a regular file: move it away"
+           : error == -EFBIG  ? "is larger than 256 MiB, which no ledger of this server is"
+           : error == -EACCES ? "may not be read by berth-borrow: make its user the file's owner"
+                              : NULL;
+}
+
 // 1: read; 0: there is none.
 static int read_file(struct store *s, const char *name, struct buf *out, struct error *err)
 {
@@ -138,6 +150,8 @@ static int read_file(struct store *s, const char *name, struct buf *out, struct 
     int r = fd < 0 ? -errno : read_all(fd, out);
     if (fd >= 0)
         close(fd);
+    if (alien(r))
+        return error_set(err, "%s %s", name, alien(r)), -EBADMSG;
     if (r)
         error_set(err, "%s: cannot be read: %s", name, strerror(-r));
     return r ? r : 1;

@@ -37,7 +37,7 @@ typedef int64_t store_judge_fn(void *ctx, const struct buf *ledger, const struct
 
 // Reads the newest good pair of those that a crash can leave, and finishes the write that was cut
 // off. -ENOENT if there is none, nor was. -EBADMSG: no good pair; err is empty unless a file is
-// missing. Other negative values: an I/O error.
+// missing, or something else is in its place. Other negative values: an I/O error.
 int store_load(struct store *store, store_judge_fn *judge, void *ctx, struct buf *ledger,
                struct buf *signature, struct error *err);
 

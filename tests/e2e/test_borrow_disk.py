@@ -130,6 +130,38 @@ def test_d1_the_files_of_two_pairs(site):
     assert_refused(site, [site.good[0], site.older[1]], "altered")
 
 
+def link_to_a_copy(path):
+    path.with_name("copy").write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to("copy")
+
+
+def folder_in_its_place(path):
+    path.unlink()
+    path.mkdir()
+
+
+def pipe_in_its_place(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("change, what", [(link_to_a_copy, "is a symbolic link"),
+                                          (folder_in_its_place, "is not a regular file"),
+                                          (pipe_in_its_place, "is not a regular file")])
+def test_d1_something_else_in_its_place(site, name, change, what):
+    path = ledger_folder(site) / name
+    change(path)
+    try:
+        code, text = try_to_start(site)
+        assert code == 78, (code, text)
+        for word in (f"{name} {what}", "move it away", "Put", "restore-ledger"):
+            assert word in text, (word, text)
+    finally:
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
 def test_d1_the_pair_of_another_server(site, tmp_path, keys):
     (tmp_path / "other").mkdir()
     other = lender(tmp_path / "other", keys)
