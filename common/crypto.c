@@ -19,13 +19,15 @@
 
 int crypto_fail(struct error *err, const char *what)
 {
-    unsigned long first = ERR_peek_error(), last = ERR_peek_last_error();
-    // Of a file that cannot be opened OpenSSL says "system lib" in the end.
-    const char *reason = ERR_SYSTEM_ERROR(first) ? strerror(ERR_GET_REASON(first))
-                         : last                  ? ERR_reason_error_string(last)
-                                                 : NULL;
+    unsigned long last = 0, system = 0;
+    for (unsigned long code; (code = ERR_get_error()); last = code) {
+        if (ERR_SYSTEM_ERROR(code))
+            system = code;
+    }
+    const char *reason = last ? ERR_reason_error_string(last) : NULL;
+    if (system && ERR_GET_REASON(last) == ERR_R_SYS_LIB) // of a file that cannot be opened
+        reason = strerror(ERR_GET_REASON(system));
     error_set(err, "%s%s%s", what, reason ? ": " : "", reason ? reason : "");
-    ERR_clear_error();
     return -EINVAL;
 }
 
