@@ -1,8 +1,9 @@
 """deploy/kubernetes brought up by another engine: `podman kube play`, which makes pods of manifests.
 
 It knows no StatefulSets and services: those are played as the pods of their templates, with the volumes that
-they claim, and the services' names as host aliases. Secrets are folders as a kubelet makes them, since podman 4.3 mounts
-them undecoded; probes, which it would run by a shell in the container, are left out, and the processes asked.
+they claim, and the services' names as host aliases. Secrets are folders as a kubelet makes them, since podman
+4.3 mounts them undecoded; probes, which it would run by a shell in the container, are left out, and the
+processes asked.
 All else is as the manifests say. Their policies: tests/e2e/test_pods.py."""
 
 import datetime
@@ -14,7 +15,6 @@ from berth import RpcError, make_tls_certificate, wait_until
 from engine import SERVICES, CannotRun, PublishedClient
 from manifests import USER, Manifests
 from podman import Podman
-
 
 ADDRESSES = {name: f"10.89.7.{n}" for n, name in enumerate(("backend", *SERVICES), 2)}
 ALIASES = [{"ip": address, "hostnames": [name if name == "backend" else f"berth-{name}"]}
